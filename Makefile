@@ -1,0 +1,58 @@
+# Everything works alone on a machine with Python 3.11+ and pip: the first target that needs an environment makes it.
+PYTHON ?= python3
+VENV   := .venv
+COLAB  := .venv-colab
+BIN    := $(VENV)/bin
+CASES  := ../shared/cases
+TORCH  := torch==2.13.0
+
+.PHONY: help demo test lint bench score clean
+
+help:
+	@echo "make demo    run a real broken training cell under %%gradcheck and write demo-report.html"
+	@echo "make test    lint, types and every test (browser and Colab tests included)"
+	@echo "make bench   measure what recording costs"
+	@echo "make score   score the tool on the case collection, where it lies beside this folder"
+	@echo "make clean   remove what the targets above made"
+
+demo: $(VENV)/.core
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/.test $(COLAB)/.ready lint
+	bash scripts/system_packages.sh
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.core
+	$(BIN)/python benchmarks/recorder.py --check
+
+score: $(VENV)/.core
+	@if [ -f $(CASES)/score.py ]; then $(BIN)/python $(CASES)/score.py $(CASES) --fast --show; \
+	else echo "$(CASES)/score.py is not there: nothing to score"; fi
+
+clean:
+	rm -rf $(VENV) $(COLAB) .tools build *.egg-info .pytest_cache .mypy_cache .ruff_cache demo-report.html score*.json
+	find gradnb tests benchmarks examples scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps: an environment is made anew only when what it was made from changed. torch goes first and pinned,
+# so that pip cannot pick another one on the way of resolving the rest.
+$(VENV)/.core: pyproject.toml
+	bash scripts/make_venv.sh $(PYTHON) $(VENV)
+	$(BIN)/python -m pip install -q $(TORCH)
+	$(BIN)/python -m pip install -q -e .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.core
+	$(BIN)/python -m pip install -q -e '.[test]'
+	touch $@
+
+# gradnb goes in without its dependencies: the point of this environment is that they are Colab's.
+$(COLAB)/.ready: tests/colab/requirements.txt pyproject.toml
+	bash scripts/make_venv.sh $(PYTHON) $(COLAB)
+	$(COLAB)/bin/python -m pip install -q $(TORCH)
+	$(COLAB)/bin/python -m pip install -q -r tests/colab/requirements.txt
+	$(COLAB)/bin/python -m pip install -q -e . --no-deps
+	touch $@

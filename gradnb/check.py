@@ -1,0 +1,151 @@
+"""``gradnb.check()``: record a block of code, diagnose it, and hand back the report."""
+
+from __future__ import annotations
+
+import sys
+from types import CodeType, TracebackType
+from typing import Any
+
+from .errors import UsageError
+from .recorder.frames import Frames, user_frame
+from .recorder.recorder import Recorder
+from .report.assemble import fill
+from .report.report import Report
+
+_last: Report | None = None
+_running: "Check | None" = None
+
+
+def last_report() -> Report | None:
+    """The newest Report of this process, None before the first check."""
+    return _last
+
+
+class Check:
+    """Records the block inside ``with``; the Report it gives is filled in when the block ends.
+
+    ``steps`` is the number of optimizer steps recorded in full; ``models`` and ``loss`` name variables of the namespace to
+    which the report is limited; ``cells`` maps code file names to execution counts.
+    """
+
+    def __init__(
+        self,
+        *,
+        steps: int = 5,
+        models: list[str] | None = None,
+        loss: str | None = None,
+        graph: bool = True,
+        namespace: dict[str, Any] | None = None,
+        cells: dict[str, int] | None = None,
+        runners: set[CodeType] | None = None,
+    ):
+        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+            raise UsageError(f"steps={steps!r} given; a whole number of optimizer steps, 1 or more, is expected: check(steps=5)")
+        self.steps, self.models, self.loss = steps, models, loss
+        self.namespace, self.cells, self.runners = namespace, cells, runners
+        self.report = Report(show_graph=graph)
+        self.problem: str | None = None
+        self.recorder: Recorder | None = None
+        self._outer: Check | None = None
+
+    def __enter__(self) -> Report:
+        global _running
+        if _running is not None:
+            self._outer = _running
+            self.report.notes.append("this check runs inside another one; the outer report covers it")
+            return self.report
+        try:
+            namespace, cells = self.namespace, self.cells
+            if namespace is None:
+                namespace = _callers_names()
+            if cells is None:
+                cells = _cells()
+            self.recorder = Recorder(steps=self.steps, namespace=namespace, cells=cells, runners=self.runners)
+            self.recorder.start()
+            _running = self
+        except Exception as error:
+            self._fault(error)
+            self._abandon()
+        return self.report
+
+    def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> bool:
+        global _last, _running
+        if self._outer is not None:
+            return False
+        _running = None
+        recorder, self.recorder = self.recorder, None
+        try:
+            if recorder is not None:
+                recorder.stop(error)
+                fill(self.report, recorder, models=self.models, loss=self.loss)
+                self.problem = self.problem or recorder.problem
+        except Exception as fault:
+            self._fault(fault)
+        if self.problem:
+            self.report.notes.append(f"gradnb had an internal problem and may have missed something: {self.problem}")
+        _last = self.report
+        return False
+
+    def _fault(self, error: Exception) -> None:
+        where = error.__traceback__
+        while where is not None and where.tb_next is not None:
+            where = where.tb_next
+        at = f" at {where.tb_frame.f_code.co_name}:{where.tb_lineno}" if where is not None else ""
+        self.problem = f"{type(error).__name__}: {error}{at}"
+
+    def _abandon(self) -> None:
+        recorder, self.recorder = self.recorder, None
+        if recorder is not None:
+            try:
+                recorder.stop()
+            except Exception:
+                pass
+
+
+def check(*, steps: int = 5, models: list[str] | None = None, loss: str | None = None, graph: bool = True, namespace: dict[str, Any] | None = None) -> Check:
+    """Check a block of training code: ``with gradnb.check() as report: …``.
+
+    The block runs exactly as it would alone; the report is complete when it ends. ``steps`` optimizer steps are recorded in
+    full (later ones are counted), ``models`` and ``loss`` limit the report to variables of these names. An error in the
+    block goes on after the report is filled. Raises UsageError for ``steps`` below 1.
+    """
+    return Check(steps=steps, models=models, loss=loss, graph=graph, namespace=namespace)
+
+
+def _callers_names() -> dict[str, Any]:
+    """The names that the code around the check can see: its locals over its globals."""
+    frame = user_frame(Frames(), 3)
+    if frame is None:
+        return {}
+    if frame.f_locals is frame.f_globals:
+        return frame.f_globals
+    return _Names(frame)
+
+
+class _Names(dict):
+    """A function's names, read when they are asked for, because most are set inside the block."""
+
+    def __init__(self, frame: Any):
+        super().__init__()
+        self._code, self._globals = frame.f_code, frame.f_globals
+
+    def items(self):  # type: ignore[no-untyped-def, override]
+        frame: Any = sys._getframe(1)
+        while frame is not None and frame.f_code is not self._code:
+            frame = frame.f_back
+        return {**self._globals, **(frame.f_locals if frame is not None else {})}.items()
+
+
+def _cells() -> dict[str, int]:
+    """Execution counts by file name, where a notebook or IPython runs this."""
+    if "IPython" not in sys.modules:
+        return {}
+    try:
+        from IPython import get_ipython
+
+        from .notebook.cells import cell_numbers
+
+        shell = get_ipython()
+        return cell_numbers(shell) if shell is not None else {}
+    except Exception:
+        return {}

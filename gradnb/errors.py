@@ -1,0 +1,20 @@
+"""Errors that gradnb raises on purpose."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .report.report import Report
+
+
+class GradientError(Exception):
+    """Raised by ``%%gradcheck --fail`` when a finding has severity error. ``report`` holds the whole Report."""
+
+    def __init__(self, message: str, report: "Report | None" = None):
+        super().__init__(message)
+        self.report = report
+
+
+class UsageError(ValueError):
+    """gradnb was asked for something it cannot do; the message says what was given, expected, and what to do."""

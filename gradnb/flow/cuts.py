@@ -1,0 +1,250 @@
+"""Where the gradient of starved parameters is lost: root causes first, echoes folded into them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..recorder.recording import Recording
+from .classify import Cut, classify
+from .graph import Cone, Edge, Graph
+from .lead import Lead
+from .path import gradient_path
+from .starved import Hunger, hungry
+
+
+@dataclass(slots=True)
+class Group:
+    """The cuts that one repair would mend together, and the parameters each of them starves."""
+
+    cuts: list[Cut] = field(default_factory=list)
+    starved: int = 0
+    depth: int = 0  # values on the gradient's side of it
+    indexed: bool = True  # data goes on only as an index or a mask
+
+    @property
+    def first(self) -> Cut:
+        return self.cuts[0]
+
+
+def graph_of(recording: Recording) -> Graph:
+    if "graph" not in recording.memo:
+        recording.memo["graph"] = Graph(recording)
+    return recording.memo["graph"]
+
+
+def lost(recording: Recording) -> list[Lead]:
+    """A lead for each root cut, with the parameters that starve because of it."""
+    graph = graph_of(recording)
+    leads: list[Lead] = []
+    explained: set[int] = set()
+    for hunger in hungry(recording):
+        todo = [n for n in hunger.parameters if n not in explained]
+        for losses in hunger.losses[:6]:
+            if not todo:
+                break
+            cone = graph.cone(losses)
+            done = _explain(graph, cone, hunger, todo, leads)
+            explained |= done
+            todo = [n for n in todo if n not in done]
+    recording.memo["explained"] = explained
+    merged = _merge(leads)
+    recording.memo["cut leads"] = merged
+    return merged
+
+
+def _explain(graph: Graph, cone: Cone, hunger: Hunger, todo: list[int], leads: list[Lead]) -> set[int]:
+    recording = graph.recording
+    fed, reached = cone.fed(), cone.reached()
+    mask = 0
+    for number in todo:
+        bit = 1 << number
+        if reached & bit and not (fed & bit):
+            mask |= bit
+    done: set[int] = set()
+    if not mask:
+        return done
+    groups = group_cuts(graph, cone, mask)
+    while mask and groups:
+        best = max(groups, key=lambda g: _weight(g, mask))
+        covered = best.starved & mask
+        if not covered:
+            break
+        numbers = [n for n in todo if covered >> n & 1]
+        others = [g for g in groups if g is not best and g.starved & covered]
+        leads.append(cut_lead(graph, cone, hunger, best, numbers, others))
+        done.update(numbers)
+        mask &= ~covered
+        groups.remove(best)
+    return done
+
+
+def _weight(group: Group, mask: int) -> tuple:
+    covered = group.starved & mask
+    return (bool(covered), covered.bit_count(), group.depth, not group.indexed)
+
+
+def group_cuts(graph: Graph, cone: Cone, mask: int) -> list[Group]:
+    """The lost edges that starve any parameter of the mask, grouped by what would repair them."""
+    groups: dict[tuple, Group] = {}
+    sources: dict[tuple, set[int]] = {}
+    for edge in cone.cuts():
+        starved = cone.live.get(edge.source, 0) & mask
+        if not starved:
+            continue
+        cut = classify(graph, edge)
+        if cut is None or cut.site < 0:
+            continue
+        cut = _end_of_the_line(graph, cone, cut)
+        group = groups.setdefault(cut.key, Group())
+        group.cuts.append(cut)
+        group.starved |= starved
+        group.indexed = group.indexed and (edge.index or _only_indexes(cone, edge.target))
+        sources.setdefault(cut.key, set()).add(edge.source)
+    for key, group in groups.items():
+        above: set[int] = set()
+        for source in sources[key]:
+            above |= cone.upstream(source)
+        group.depth = len(above)
+    return list(groups.values())
+
+
+def _only_indexes(cone: Cone, value: int) -> bool:
+    """Does all that follows from a value merely choose positions."""
+    todo, seen = [value], set()
+    while todo:
+        v = todo.pop()
+        if v in seen:
+            continue
+        seen.add(v)
+        if v in cone.losses:
+            return False
+        todo.extend(e.target for e in cone.children.get(v, ()) if not e.index)
+        if len(seen) > 200:
+            return False
+    return True
+
+
+def _end_of_the_line(graph: Graph, cone: Cone, cut: Cut) -> Cut:
+    """``x.detach().numpy()`` is about NumPy: a cut that only prepares an escape in the same function is named for the escape."""
+    if cut.cause not in ("detach", "data", "no-grad"):
+        return cut
+    recording = graph.recording
+    op = recording.ops[cut.edge.op]
+    here = recording.sites[op.stack[0]] if op.stack else None
+    todo, seen, escapes = [cut.edge.target], set(), []
+    while todo:
+        v = todo.pop()
+        if v in seen:
+            continue
+        seen.add(v)
+        if v in cone.losses or len(seen) > 500:
+            return cut
+        for edge in cone.children.get(v, ()):
+            (escapes if recording.ops[edge.op].kind == "escape" else todo).append(edge if recording.ops[edge.op].kind == "escape" else edge.target)  # type: ignore[attr-defined]
+    for edge in escapes:
+        stack = recording.ops[edge.op].stack
+        there = recording.sites[stack[0]] if stack else None
+        if here is not None and there is not None and (there.filename, there.function) == (here.filename, here.function):
+            found = classify(graph, edge)
+            if found is not None:
+                found.edge = cut.edge
+                return found
+    return cut
+
+
+def cut_lead(graph: Graph, cone: Cone, hunger: Hunger, group: Group, numbers: list[int], others: list[Group]) -> Lead:
+    """The lead for a group of cuts that starves the numbered parameters."""
+    recording = graph.recording
+    cut = min(group.cuts, key=lambda c: recording.sites[c.site].line)
+    names = [recording.parameters[n].name for n in numbers]
+    if hunger.wanted:
+        names = _origins(recording, cone, hunger) or names
+    lead = Lead(cut.cause, recording.sites[cut.site], operation=cut.operation, affected=names)
+    lead.expression = _expression(graph, cut)
+    lead.details = {**cut.details, "raised": hunger.event is not None, "loss": loss_text(graph, cone)}
+    hidden = _workaround(graph, cone)
+    if hidden:
+        lead.details["hidden_by"] = hidden
+    for other in sorted(others, key=lambda g: -g.depth)[:3]:
+        lead.related.append((recording.sites[other.first.site], f"a second path is cut here too ({other.first.operation})"))
+    later = _later(graph, cone, cut)
+    lead.related.extend((recording.sites[c.site], f"cut again further on ({c.operation})") for c in later if c.key != cut.key)
+    lead.path = gradient_path(graph, cone, cut.edge, numbers[0] if numbers else -1)
+    lead.rank = 100 + len(names)
+    return lead
+
+
+def _expression(graph: Graph, cut: Cut) -> str:
+    location = graph.recording.sites[cut.site]
+    op = graph.recording.ops[cut.edge.op]
+    if op.stack and op.stack[0] == cut.site:
+        return graph.slicer.text(location)
+    return graph.slicer.text(location) if location.column is not None else location.code
+
+
+def _origins(recording: Recording, cone: Cone, hunger: Hunger) -> list[str]:
+    """The named parameters behind the leaves that autograd.grad() was asked for."""
+    found = 0
+    for value in hunger.wanted:
+        found |= cone.data.get(value, 0)
+    return [p.name for i, p in enumerate(recording.parameters) if found >> i & 1 and p.listed]
+
+
+def loss_text(graph: Graph, cone: Cone) -> str:
+    """The user's expression for the loss: what backward() was called on."""
+    event = next((e for e in graph.recording.events if e.losses == cone.losses and e.stack), None)
+    if event is None:
+        return "loss"
+    found = graph.slicer.at(graph.recording.sites[event.stack[0]])
+    if found is None:
+        return "loss"
+    text = found[0].segment(found[2], 60)
+    for ending in (".backward()",):
+        if text.endswith(ending):
+            return text[: -len(ending)]
+    return text.split(".backward(")[0] if ".backward(" in text else "loss"
+
+
+def _workaround(graph: Graph, cone: Cone) -> str:
+    """A ``requires_grad`` that was switched on behind a cut, so that no error shows."""
+    recording = graph.recording
+    for value in reversed(cone.order):
+        made = recording.values[value].op
+        if made >= 0 and recording.ops[made].name == "requires_grad_" and recording.values[value].parameter < 0:
+            stack = recording.ops[made].stack
+            return recording.sites[stack[0]].code if stack and cone.data.get(value, 0) else ""
+    return ""
+
+
+def _later(graph: Graph, cone: Cone, cut: Cut) -> list[Cut]:
+    """Further cuts behind the first one, on the way to the loss."""
+    todo, seen, found = [cut.edge.target], set(), {}
+    recording = graph.recording
+    while todo and len(seen) < 400:
+        v = todo.pop(0)
+        if v in seen:
+            continue
+        seen.add(v)
+        for edge in cone.children.get(v, ()):
+            if recording.ops[edge.op].kind in ("cut", "escape", "factory", "leaf"):
+                again = classify(graph, edge)
+                if again is not None and again.site >= 0 and again.key != cut.key:
+                    found.setdefault(again.key, again)
+            todo.append(edge.target)
+    return list(found.values())[:3]
+
+
+def _merge(leads: list[Lead]) -> list[Lead]:
+    """One lead for one place and cause, whatever optimizer or round it was seen in."""
+    merged: dict[tuple, Lead] = {}
+    for lead in leads:
+        key = (lead.cause, lead.location.filename if lead.location else "", lead.location.line if lead.location else 0)
+        known = merged.get(key)
+        if known is None:
+            merged[key] = lead
+        else:
+            known.affected = list(dict.fromkeys([*known.affected, *lead.affected]))
+    return list(merged.values())
+
+
+__all__ = ["Edge", "cut_lead", "graph_of", "group_cuts", "loss_text", "lost"]

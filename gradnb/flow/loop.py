@@ -1,0 +1,104 @@
+"""Faults of the training loop itself: gradients that pile up, steps that never come."""
+
+from __future__ import annotations
+
+from ..recorder.recording import Event, Optimizer, Recording
+from .lead import Lead
+
+_CLEARING = set("zero_ mul_ copy_ fill_ set_ __imul__ _foreach_zero_ _foreach_mul_ clamp_".split())
+
+
+def loop(recording: Recording) -> list[Lead]:
+    return [*_piling_up(recording), *_never_stepped(recording), *_other_stepped(recording)]
+
+
+# -- zero-grad-missing ------------------------------------------------------------------------------------------------------
+
+
+def _piling_up(recording: Recording) -> list[Lead]:
+    """Between two steps of an optimizer a backward added to gradients that the first of them had already used."""
+    leads = []
+    for index, optimizer in enumerate(recording.optimizers):
+        steps = [(i, e) for i, e in enumerate(recording.events) if e.kind == "step" and e.optimizer == index]
+        piled = [
+            (before, after)
+            for before, after in zip(steps, steps[1:])
+            if after[1].uncleared and _added(recording, before[0], after[0], after[1]) and not _cleared_by_hand(recording, before[1], after[1])
+        ]
+        if len(piled) < max(1, (len(steps) - 1) // 2):
+            continue
+        backward = next(
+            (e for e in reversed(recording.events[: piled[0][1][0]]) if e.kind == "backward" and e.ok), piled[0][1][1]
+        )
+        lead = Lead("zero-grad-missing", recording.location(backward.stack), rank=30)
+        lead.expression = lead.location.code if lead.location else ""
+        lead.affected = [recording.parameters[n].name for n in dict.fromkeys(n for g in optimizer.groups for n in g)]
+        lead.details = {"optimizer": optimizer.label or optimizer.name, "steps": len(piled) + 1}
+        step = recording.location(steps[0][1].stack)
+        if step is not None:
+            lead.related.append((step, "the optimizer steps here"))
+        leads.append(lead)
+    return leads
+
+
+def _added(recording: Recording, start: int, end: int, step: Event) -> bool:
+    return any(e.kind == "backward" and e.ok for e in recording.events[start + 1 : end])
+
+
+def _cleared_by_hand(recording: Recording, before: Event, after: Event) -> bool:
+    """``p.grad.zero_()`` and its like leave the same tensor in place; the operations show it."""
+    gradients = {v for op in recording.ops if op.name == "grad" and op.kind == "op" for v in op.outputs}
+    for op in recording.ops[before.time : after.time]:
+        if op.kind == "inplace" and op.name in _CLEARING and (op.name.startswith("_foreach") or gradients & set(op.inputs[:1])):
+            return True
+    return False
+
+
+# -- step-missing ------------------------------------------------------------------------------------------------------------
+
+
+def _never_stepped(recording: Recording) -> list[Lead]:
+    """Backward after backward, an optimizer that holds the parameters, and no step at all."""
+    backwards = [e for e in recording.events if e.kind == "backward" and e.ok and e.losses]
+    if recording.raised is not None or len(backwards) < 2 or any(e.kind == "step" for e in recording.events):
+        return []
+    holding = [o for o in recording.optimizers if _receives(recording, o)]
+    moved = any(p.moved for p in recording.parameters) or any(p.hand_set for p in recording.parameters)
+    read = any(op.name == "grad" and op.kind == "op" for op in recording.ops)
+    if not holding or moved or read:
+        return []
+    lead = Lead("step-missing", recording.location(backwards[-1].stack), rank=45)
+    lead.expression = lead.location.code if lead.location else ""
+    lead.affected = [recording.parameters[n].name for o in holding for g in o.groups for n in g]
+    lead.details = {"kind": "never", "optimizer": holding[0].label or holding[0].name}
+    return [lead]
+
+
+def _receives(recording: Recording, optimizer: Optimizer) -> bool:
+    """Do the optimizer's parameters get a gradient from some backward."""
+    from .wiring import fed_parameters
+
+    fed = fed_parameters(recording)
+    return any(fed >> n & 1 for g in optimizer.groups for n in g)
+
+
+def _other_stepped(recording: Recording) -> list[Lead]:
+    """The optimizer that steps holds nothing that the losses reach; the one that holds it never steps."""
+    stepping = [i for i, o in enumerate(recording.optimizers) if o.steps]
+    idle = [o for o in recording.optimizers if not o.steps and o.alive and not o.failed and _receives(recording, o)]
+    if recording.raised is not None or not stepping or not idle:
+        return []
+    leads = []
+    for index in stepping:
+        optimizer = recording.optimizers[index]
+        numbers = [n for g in optimizer.groups for n in g]
+        hungry = [recording.parameters[n] for n in numbers]
+        if not hungry or any(p.reached or p.gradient not in ("none",) for p in hungry):
+            continue
+        step = next(e for e in recording.events if e.kind == "step" and e.optimizer == index)
+        lead = Lead("step-missing", recording.location(step.stack), rank=46)
+        lead.expression = lead.location.code if lead.location else ""
+        lead.affected = [recording.parameters[n].name for g in idle[0].groups for n in g]
+        lead.details = {"kind": "other", "optimizer": idle[0].label or idle[0].name}
+        leads.append(lead)
+    return leads

@@ -1,0 +1,109 @@
+"""Places in the source that no running frame names: where an attribute is assigned, a generator made, a function returns."""
+
+from __future__ import annotations
+
+import ast
+
+from ..recorder.recording import Holder, Location, Recording
+from ..recorder.source import Source, span
+from .cuts import graph_of
+
+_LAZY = {"filter", "map", "zip", "parameters", "named_parameters", "chain", "iter", "from_iterable"}
+
+
+def locate(recording: Recording, source: Source, node: ast.AST, function: str = "") -> Location:
+    """The Location of a syntax node."""
+    lines = source.text.split("\n")
+    line = node.lineno  # type: ignore[attr-defined]
+    code = lines[line - 1].strip() if line <= len(lines) else ""
+    cell = recording.cells.get(source.filename)
+    name = function
+    if not name:
+        scope = source.scope(span(node))
+        name = getattr(scope, "name", "<module>" if isinstance(scope, ast.Module) else "<lambda>")
+    return Location(cell, None if cell is not None else source.filename, line, name, code, *_end(node), source.filename)
+
+
+def _end(node: ast.AST) -> tuple[int | None, int | None, int | None]:
+    return node.end_lineno, node.col_offset, node.end_col_offset  # type: ignore[attr-defined]
+
+
+def sources(recording: Recording) -> list[Source]:
+    slicer = graph_of(recording).slicer
+    return [s for s in (slicer.source(f) for f in list(recording.sources)) if s is not None]
+
+
+def attribute_assigned(recording: Recording, attribute: str) -> list[Location]:
+    """Every ``x.attribute = …`` and ``setattr(x, "attribute", …)`` in the user's source, in order."""
+    found = []
+    for source in sources(recording):
+        for node in ast.walk(source.tree):  # type: ignore[arg-type]
+            if isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                flat = [t for target in targets for t in (target.elts if isinstance(target, (ast.Tuple, ast.List)) else [target])]
+                if any(isinstance(t, ast.Attribute) and t.attr == attribute for t in flat):
+                    found.append(locate(recording, source, node))
+    return sorted(found, key=lambda place: (place.filename, place.line))
+
+
+def assigned(recording: Recording, holder: Holder) -> Location | None:
+    """Where the attribute that hides something is assigned: in its class, before any other place."""
+    places = attribute_assigned(recording, holder.attribute)
+    if not places:
+        return None
+    if holder.site >= 0:
+        init = recording.sites[holder.site]
+        inside = [p for p in places if p.filename == init.filename and p.line >= init.line]
+        return (inside or places)[0]
+    return places[0]
+
+
+def generator_of(recording: Recording, stack: tuple[int, ...]) -> Location | None:
+    """The line that makes a one-way iterator which an optimizer's construction reads through a name."""
+    if not stack:
+        return None
+    slicer = graph_of(recording).slicer
+    locations = [recording.sites[s] for s in stack]
+    found = slicer.at(locations[0])
+    if found is None:
+        return None
+    built = found[2]
+    arguments = [*built.args, *(k.value for k in built.keywords)] if isinstance(built, ast.Call) else [built]
+    traced = slicer.trace(locations, arguments)
+    for filename, expression in traced.expressions:
+        source = slicer.source(filename)
+        parent = source.parents.get(expression) if source is not None else None
+        stored = isinstance(parent, (ast.Assign, ast.AnnAssign, ast.NamedExpr))
+        if source is not None and stored and _lazy(expression):
+            return locate(recording, source, source.statement(expression) or expression)
+    return None
+
+
+def _lazy(node: ast.AST) -> bool:
+    if isinstance(node, ast.GeneratorExp):
+        return True
+    if isinstance(node, ast.Call):
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id if isinstance(node.func, ast.Name) else ""
+        return name in _LAZY
+    return False
+
+
+def statement_of(recording: Recording, location: Location) -> tuple[Source, ast.stmt] | None:
+    """The statement that an expression at a location belongs to."""
+    found = graph_of(recording).slicer.at(location)
+    if found is None:
+        return None
+    statement = found[0].statement(found[2])
+    return (found[0], statement) if statement is not None else None
+
+
+def last_return(recording: Recording, location: Location) -> Location | None:
+    """The last ``return`` of the function around a location, None at module level."""
+    found = graph_of(recording).slicer.at(location)
+    if found is None or isinstance(found[1], (ast.Module, ast.Lambda)):
+        return None
+    source, scope, _ = found
+    returns = [n for n in ast.walk(scope) if isinstance(n, ast.Return) and source.scope(span(n)) is scope and n.value is not None]
+    later = [n for n in returns if n.lineno > location.line]
+    chosen = (later or returns)[-1:] if returns else []
+    return locate(recording, source, chosen[0], scope.name) if chosen else None

@@ -1,0 +1,92 @@
+"""Which parameters an optimizer was about to move without a gradient, and which losses they should have learned from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..recorder.recording import Event, Recording
+
+NO_GRAD_ERRORS = ("does not require grad", "does not have a grad_fn", "does not require a gradient")
+
+
+@dataclass(slots=True)
+class Hunger:
+    """Parameters of one optimizer (or of one failing backward) that starve, and the backward passes that concern them."""
+
+    parameters: list[int]
+    losses: list[tuple[int, ...]] = field(default_factory=list)
+    optimizer: int | None = None
+    event: Event | None = None  # the backward that raised
+    zero: set[int] = field(default_factory=set)  # those with a gradient that is exactly zero
+    wanted: tuple[int, ...] = ()  # values that autograd.grad() asked for
+
+
+def hungry(recording: Recording) -> list[Hunger]:
+    """One Hunger for the backward that raised, else one for each optimizer that stepped."""
+    failed = failing(recording)
+    if failed is not None:
+        return [_of_failure(recording, failed)]
+    found = []
+    for index, optimizer in enumerate(recording.optimizers):
+        steps = [(i, e) for i, e in enumerate(recording.events) if e.kind == "step" and e.optimizer == index]
+        if not steps:
+            continue
+        hunger = Hunger([], optimizer=index)
+        for number in dict.fromkeys(n for group in optimizer.groups for n in group):
+            parameter = recording.parameters[number]
+            states = [e.states[number][0] for _, e in steps if number in e.states]
+            if not states or "ok" in states or "nan" in states or "inf" in states:
+                continue
+            if parameter.hand_set or parameter.fed_late or parameter.gradient == "ok" and not parameter.steps:
+                continue
+            if all(number in e.frozen for _, e in steps) or not parameter.ever_trainable:
+                continue
+            if parameter.moved and "zero" not in states:
+                continue  # something other than this optimizer moves it
+            if _fed_elsewhere(recording, index, number):
+                continue
+            hunger.parameters.append(number)
+            if "zero" in states:
+                hunger.zero.add(number)
+        hunger.losses = losses_before(recording, steps)
+        if hunger.parameters:
+            found.append(hunger)
+    return found
+
+
+def failing(recording: Recording) -> Event | None:
+    """The backward or autograd.grad that ended the cell because its loss has no history."""
+    raised = recording.raised
+    if raised is None:
+        return None
+    for event in reversed(recording.events):
+        if event.kind in ("backward", "grad") and not event.ok and event.error and raised.message[:60] in event.error:
+            return event if any(text in event.error for text in NO_GRAD_ERRORS) else None
+    return None
+
+
+def losses_before(recording: Recording, steps: list[tuple[int, Event]]) -> list[tuple[int, ...]]:
+    """The losses of the backward passes between an optimizer's steps: the last rounds, newest first."""
+    found: list[tuple[int, ...]] = []
+    start = -1
+    for position, _ in steps:
+        between = [e for e in recording.events[start + 1 : position] if e.kind == "backward" and e.ok and e.losses]
+        found.extend(e.losses for e in between)
+        start = position
+    return list(dict.fromkeys(reversed(found)))
+
+
+def _fed_elsewhere(recording: Recording, optimizer: int, number: int) -> bool:
+    """Another optimizer holds the parameter too and moved it with a gradient."""
+    return any(
+        e.kind == "step" and e.optimizer != optimizer and e.states.get(number, ("none", None))[0] == "ok" for e in recording.events
+    )
+
+
+def _of_failure(recording: Recording, event: Event) -> Hunger:
+    numbers = dict.fromkeys(n for o in recording.optimizers for g in o.groups for n in g)
+    if not numbers:
+        numbers = dict.fromkeys(i for i, p in enumerate(recording.parameters) if p.listed)
+    asked = [recording.values[v].parameter for v in event.inputs if recording.values[v].parameter >= 0]
+    trainable = [n for n in (asked or numbers) if recording.parameters[n].ever_trainable]
+    return Hunger(trainable, [event.losses], event=event, wanted=event.inputs)

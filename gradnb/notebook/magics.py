@@ -1,0 +1,182 @@
+"""The magics: ``%%gradcheck`` runs a cell and says which parameters get no gradient, ``%gradexplain`` explains a cause."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from IPython.core import magic, magic_arguments
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
+
+from ..errors import GradientError
+from ..errors import UsageError as Refused
+from .cell import RUNNER_CODE, Outcome, Program, prepare
+from .cells import cell_numbers
+from .errors import pass_on, raise_plain
+from .modules import known_modules, refuse_unknown
+from .place import locate
+from .show import deliver, guarded, tell, tell_fault, tell_problem
+
+if TYPE_CHECKING:
+    from ..check import Check
+    from ..report.report import Report
+
+# IPython 7 has no such decorator, and needs none.
+output_can_be_silenced = getattr(magic, "output_can_be_silenced", lambda magic_func: magic_func)
+
+
+@magics_class
+class GradnbMagics(Magics):
+    """``%%gradcheck`` and ``%gradexplain``."""
+
+    shell: Any
+
+    @magic_arguments.magic_arguments()
+    @magic_arguments.argument("--steps", type=int, default=5, metavar="N", help="Record the first N optimizer steps whole (default 5).")
+    @magic_arguments.argument("--model", nargs="+", metavar="NAME", help="Look at these modules only (default: all that take part).")
+    @magic_arguments.argument("--loss", metavar="NAME", help="The variable that holds the loss, where there are several.")
+    @magic_arguments.argument("--no-graph", action="store_true", help="Leave the picture of the graph out.")
+    @magic_arguments.argument("--quiet", action="store_true", help="Show the report only when something is wrong.")
+    @magic_arguments.argument("--html", metavar="FILE", help="Write the report to FILE as one HTML page too.")
+    @magic_arguments.argument("--json", metavar="FILE", help="Write the report to FILE as JSON too.")
+    @magic_arguments.argument("--fail", action="store_true", help="Stop Run All with a GradientError when a finding is an error.")
+    @no_var_expand
+    @cell_magic
+    @output_can_be_silenced
+    def gradcheck(self, line: str, cell: str) -> None:
+        """Run the cell as it is, and say which parameters got no gradient, at which line, why, and what repairs it.
+
+        Put it on the first line of the cell that trains. Results, errors and line numbers are those of the cell without it.
+
+        Examples
+        --------
+        ::
+
+            %%gradcheck
+            loss = loss_fn(model(x).detach(), y)
+            loss.backward()
+            optimizer.step()
+
+            %%gradcheck --model generator --steps 2
+            train_one_epoch()
+
+            %%gradcheck --quiet --fail --html report.html
+            trainer.fit()
+
+        The report stays at hand as ``gradnb.last_report()``; ``%gradexplain detach`` says more about a cause. A cell with
+        ``await`` at its top level goes under ``with gradnb.check():`` instead.
+        """
+        __tracebackhide__ = True  # for %debug
+        try:
+            args = magic_arguments.parse_argstring(self.gradcheck, line)
+        except (UsageError, ValueError) as error:  # a ValueError is a quotation mark that is never closed
+            raise UsageError(f"{error}; nothing was run. %%gradcheck? lists the options.") from None
+        args.html, args.json = _unquoted(args.html), _unquoted(args.json)
+        if not cell.strip():
+            raise UsageError("the cell is empty: put the code that trains below %%gradcheck.")
+        if cell.lstrip().startswith("%%"):
+            other = cell.split()[0]
+            raise UsageError(f"{other} below %%gradcheck hides the line numbers: put {other} on the first line, %%gradcheck below it.")
+        if args.steps < 1:
+            raise UsageError(f"--steps {args.steps} records nothing: give a whole number of 1 or more.")
+        refuse_unknown(args.model, self.shell.user_ns, cell)
+        place = locate(self.shell, line, cell)
+        try:
+            program = prepare(self.shell, place, cell)
+        except Exception as error:
+            failed = error
+        else:
+            return self._checked(program, args)
+        pass_on(self.shell, failed)
+
+    # IPython writes the usage of every magic with one percent sign.
+    gradcheck.__doc__ = (gradcheck.__doc__ or "").replace("  %gradcheck", "  %%gradcheck", 1)
+
+    @line_magic
+    def gradexplain(self, line: str) -> None:
+        """Explain a cause by its name, as in ``%gradexplain detach``; without a name, list the causes."""
+        from ..diagnoses import explain, slugs
+
+        try:
+            print(explain(line.strip()) if line.strip() else "\n".join(slugs()))
+        except Refused as error:
+            refused = str(error)
+        else:
+            return
+        raise UsageError(refused)
+
+    def _checked(self, program: Program, args: Namespace) -> None:
+        """Run under the check; show the value, then the report; then let an error go on."""
+        __tracebackhide__ = True
+        check, report = self._open(program, args)
+        outcome = Outcome(error=KeyboardInterrupt())  # what is true when an interrupt falls between two lines of this function
+        try:
+            outcome = program.run()
+        finally:
+            if check is not None:
+                guarded(self._close, check, args.model, outcome.error)
+        if outcome.shows:
+            try:
+                sys.displayhook(outcome.value)
+            except BaseException as error:  # an interrupt, most likely: the report comes first
+                outcome = Outcome(error=error)
+        if report is not None:
+            tell_problem(check)
+            guarded(deliver, self.shell, report, args)
+        if outcome.error is not None:
+            pass_on(self.shell, outcome.error)
+        if args.fail and report is not None and report.verdict == "error":
+            raise_plain(self.shell, GradientError(_summary(report), report))
+
+    def _open(self, program: Program, args: Namespace) -> tuple[Check | None, Report | None]:
+        """A check that is recording; or nothing, and the reason is told, where gradnb itself is broken."""
+        place = program.place
+        check = None
+        try:
+            from ..check import Check
+
+            check = Check(
+                steps=args.steps,
+                models=args.model,
+                loss=args.loss,
+                graph=not args.no_graph,
+                namespace=self.shell.user_ns,
+                cells=cell_numbers(self.shell, running=(place.filename, place.number)),
+                runners=RUNNER_CODE,
+            )
+            return check, check.__enter__()
+        except Refused as error:
+            refused = str(error)
+        except Exception as error:
+            tell_fault(error)
+            if check is not None:
+                with suppress(Exception):  # half entered: whatever it switched on goes off again
+                    check.__exit__(None, None, None)
+            return None, None
+        raise UsageError(refused)
+
+    def _close(self, check: Check, names: list[str] | None, error: BaseException | None) -> None:
+        """End the check, which fills the report; modules that the cell itself made have their names by now."""
+        try:
+            if names:
+                kept, complaint = known_modules(names, self.shell.user_ns)
+                check.models = kept or None
+                if complaint and error is None:
+                    tell(complaint)
+        finally:
+            check.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
+
+
+def _unquoted(name: str | None) -> str | None:
+    """IPython leaves the quotation marks around an argument that has spaces."""
+    return name[1:-1] if name and len(name) > 1 and name[0] == name[-1] and name[0] in "'\"" else name
+
+
+def _summary(report: Report) -> str:
+    """What ``--fail`` says: the first error, and how many more there are."""
+    errors = [finding for finding in report.findings if finding.severity == "error"]
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return f"{errors[0].title}{more}: see the report above."

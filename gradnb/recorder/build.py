@@ -1,0 +1,269 @@
+"""Turns what a Recorder logged into a Recording of plain data."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import torch
+
+from .environment import environment
+from .frames import Places
+from .log import RawOp
+from .recording import Event, Holder, Loss, Op, Optimizer, Parameter, Raised, Recording, Region, Value, ZeroBirth
+
+if TYPE_CHECKING:
+    from .census import Person
+    from .recorder import Recorder
+
+_DECORATOR = re.compile(r"^\s*@.*(no_grad|inference_mode|set_grad_enabled)")
+
+
+def build(recorder: "Recorder") -> Recording:
+    """The Recording of a recorder that was stopped."""
+    places = Places(recorder.cells)
+    recording = Recording(sites=places.locations, sources=places.sources, cells=dict(recorder.cells))
+    log = recorder.log
+    recording.ops = [_op(raw, places, recorder) for raw in log.ops]
+    recording.values = [
+        Value(v.op, v.requires_grad, str(v.dtype)[6:], tuple(v.shape), v.leaf, "tensor", v.group, -1, v.inference) for v in log.values
+    ]
+    recording.met = {value: (op, position) for value, op, position in log.fresh}
+    recording.regions = [_region(raw, places) for raw in log.regions]
+    recording.parameters = [_parameter(person, recorder) for person in recorder.census.people]
+    _name_values(recorder, recording)
+    _optimizers(recorder, recording, places)
+    _events(recorder, recording, places)
+    _losses(recorder, recording, places)
+    _births(recorder, recording, places)
+    _holders(recorder, recording, places)
+    census = recorder.census
+    recording.flags = list(census.flags.values())
+    numbers = {id(p.reference()): p.number for p in census.people if p.reference() is not None}
+    recording.switches = [(numbers[i], on, places.stack(sites)) for i, on, sites in recorder.freezes if i in numbers]
+    recording.modules = {name: type(ref()).__name__ if ref() is not None else "" for name, ref in census.roots.items()}
+    recording.raised = _raised(recorder, places)
+    recording.notes = list(recorder.notes)
+    recording.counted_steps = recorder.counted_steps
+    recording.environment = environment()
+    return recording
+
+
+def _op(raw: RawOp | None, places: Places, recorder: "Recorder") -> Op:
+    if raw is None:  # a custom Function that never came back
+        return Op("apply", "function", (), (), True, -1, ())
+    kind = raw.operation.kind
+    kind = {"set_data": "inplace", "empty": "factory", "gradient": "op"}.get(kind, kind)
+    name = raw.operation.name
+    if raw.via == "deepcopy" and kind == "cut":
+        name = "deepcopy"
+    module = recorder.census.module_names.get(raw.module) if raw.module >= 0 else None
+    return Op(
+        name,
+        kind,
+        raw.inputs,
+        raw.outputs,
+        raw.grad_enabled,
+        raw.region,
+        places.stack(raw.sites),
+        module,
+        raw.first_node,
+        raw.last_node,
+        raw.numbers,
+        raw.error,
+        raw.function,
+        raw.parent,
+        raw.via,
+    )
+
+
+def _region(raw, places: Places) -> Region:  # type: ignore[no-untyped-def]
+    kind, library = raw.kind, raw.via
+    if raw.decorated is not None:
+        site = _decorator(raw.decorated, places)
+        text = places.locations[site].code
+    else:
+        stack = places.stack(raw.sites)
+        site = stack[0] if stack else -1
+        text = places.locations[site].code if site >= 0 else ""
+    if kind == "no_grad" and "set_grad_enabled" in text:
+        kind = "set_grad_enabled"
+    return Region(site, kind, raw.decorated is not None, library)
+
+
+def _decorator(code, places: Places) -> int:  # type: ignore[no-untyped-def]
+    """The decorator's own line: co_firstlineno is the first decorator, which may be another one."""
+    first = places.at(code.co_filename, code.co_firstlineno, code.co_name)
+    lines = places.sources[code.co_filename].split("\n")
+    for number in range(code.co_firstlineno, min(code.co_firstlineno + 8, len(lines) + 1)):
+        line = lines[number - 1]
+        if _DECORATOR.match(line):
+            start = len(line) - len(line.lstrip())
+            return places.at(code.co_filename, number, code.co_name, start, number, len(line.rstrip()))
+        if line.lstrip().startswith(("def ", "async def ", "class ")):
+            break
+    return first
+
+
+def _parameter(person: "Person", recorder: "Recorder") -> Parameter:
+    gradients = recorder.gradients
+    return Parameter(
+        name=person.name,
+        shape=person.shape,
+        dtype=person.dtype,
+        device=person.device,
+        trainable=person.trainable,
+        value=person.values[-1] if person.values else -1,
+        moved=gradients.moved.get(person.number),
+        root=person.root,
+        owner=person.owner,
+        registered=person.registered,
+        leaf=person.leaf,
+        attributes=person.attributes,
+        training=person.training,
+        called=person.called,
+        ever_trainable=person.ever_trainable,
+        is_parameter=person.is_parameter,
+        library=person.owner_library,
+        hand_set=person.number in recorder.hand_set,
+        fed_late=person.number in gradients.fed_late,
+        listed=person.registered or person.is_parameter or person.from_namespace,
+        alive=person.reference() is not None,
+    )
+
+
+def _name_values(recorder: "Recorder", recording: Recording) -> None:
+    """Each value that is a parameter (or a later version of one) knows which."""
+    people = recorder.census.people
+    owner: dict[int, int] = {}
+    for person in people:
+        for value in person.values:
+            owner[value] = person.number
+    for op in recording.ops:
+        if op.outputs and op.inputs and (op.kind == "inplace" or op.name == "requires_grad_") and op.inputs[0] in owner:
+            owner.setdefault(op.outputs[0], owner[op.inputs[0]])
+    for value, number in owner.items():
+        recording.values[value].parameter = number
+
+
+def _optimizers(recorder: "Recorder", recording: Recording, places: Places) -> None:
+    labels = recorder.census.optimizer_labels
+    for index, raw in enumerate(recorder.optimizers):
+        label = labels.get(raw.key, "")
+        stack = places.stack(raw.sites)
+        recording.optimizers.append(
+            Optimizer(
+                raw.kind,
+                label,
+                stack[0] if stack else -1,
+                stack,
+                tuple(tuple(g) for g in raw.groups),
+                raw.steps,
+                raw.time,
+                raw.reference() is not None,
+                raw.empty_groups,
+                raw.failed is not None,
+            )
+        )
+        for group_number, group in enumerate(raw.groups):
+            for position, number in enumerate(group):
+                parameter = recording.parameters[number]
+                parameter.optimizer, parameter.group, parameter.listed = index, group_number, True
+                if not parameter.name:
+                    parameter.name = f"{label or raw.kind}.param_groups[{group_number}]['params'][{position}]"
+    for number, parameter in enumerate(recording.parameters):
+        if not parameter.name:
+            shape = "×".join(map(str, parameter.shape)) or "scalar"
+            parameter.name = f"unnamed {'parameter' if parameter.is_parameter else 'tensor'} ({shape})"
+
+
+def _events(recorder: "Recorder", recording: Recording, places: Places) -> None:
+    for raw in recorder.events:
+        recording.events.append(
+            Event(
+                raw.kind,
+                places.stack(raw.sites),
+                raw.time,
+                raw.ok,
+                raw.error,
+                raw.losses,
+                raw.inputs,
+                raw.optimizer,
+                raw.full,
+                raw.shape,
+                raw.uncleared,
+                raw.states,
+                raw.frozen,
+                raw.has_grad_fn,
+            )
+        )
+    order = {"none": 0, "zero": 1, "inf": 2, "nan": 2, "ok": 3}
+    for index, event in enumerate(recording.events):
+        for number, (state, norm) in event.states.items():
+            parameter = recording.parameters[number]
+            if event.kind == "step":
+                parameter.steps[index] = state
+            if order[state] >= order[parameter.gradient] or state in ("nan", "inf"):
+                parameter.gradient = state
+                if norm is not None:
+                    parameter.grad_norm = norm
+
+
+def _losses(recorder: "Recorder", recording: Recording, places: Places) -> None:
+    for index, (raw, event) in enumerate(zip(recorder.events, recording.events)):
+        if raw.kind == "backward":
+            recording.losses.append(Loss("loss", raw.number, event.stack, raw.has_grad_fn, index))
+
+
+def _births(recorder: "Recorder", recording: Recording, places: Places) -> None:
+    spans = sorted((op.first_node, op.last_node, i) for i, op in enumerate(recording.ops) if op.last_node > op.first_node >= 0)
+    for scan in recorder.scans:
+        for birth in scan.births:
+            op = -1
+            for first, last, index in spans:
+                if first <= birth.sequence < last and (op < 0 or last - first <= recording.ops[op].last_node - recording.ops[op].first_node):
+                    op = index
+            site = -1
+            if birth.function_code is not None:
+                code = birth.function_code
+                site = places.at(code.co_filename, code.co_firstlineno, code.co_name)
+            stack = recording.ops[op].stack if op >= 0 else ()
+            recording.births.append(
+                ZeroBirth(
+                    birth.kind, birth.node, op, stack, tuple(birth.parameters), scan.event, birth.function, site, birth.outputs, birth.detail
+                )
+            )
+
+
+def _holders(recorder: "Recorder", recording: Recording, places: Places) -> None:
+    for known in recorder.census.hidden.values():
+        site = -1
+        if known["code"] is not None:
+            site = places.at(known["code"][0], known["code"][1], "__init__")
+        recording.holders.append(
+            Holder(known["owner"], known["attribute"], known["kind"], known["names"], known["numbers"], known["root"], known["value"], site)
+        )
+
+
+def _raised(recorder: "Recorder", places: Places) -> Raised | None:
+    error = recorder.error
+    if error is None:
+        return None
+    stack = places.stack(recorder.frames.of_traceback(error.__traceback__))
+    op = next((i for i in range(len(recorder.log.ops) - 1, -1, -1) if recorder.log.ops[i] is not None and recorder.log.ops[i].error), -1)  # type: ignore[union-attr]
+    if op >= 0 and str(error)[:80] not in (recorder.log.ops[op].error or ""):  # type: ignore[union-attr]
+        op = -1
+    return Raised(type(error).__name__, str(error), stack, isinstance(error, KeyboardInterrupt), op, _values(recorder, error))
+
+
+def _values(recorder: "Recorder", error: BaseException) -> tuple[int, ...]:
+    """The tensor an optimizer refused, read from the frame that refused it."""
+    traceback = error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_name == "add_param_group":
+            refused = traceback.tb_frame.f_locals.get("param")
+            if isinstance(refused, torch.Tensor):
+                known = recorder.log.known(refused)
+                return (known,) if known >= 0 else ()
+        traceback = traceback.tb_next
+    return ()

@@ -1,0 +1,174 @@
+"""Which frames are the user's, and how a running frame becomes a Location afterwards.
+
+While recording only ``(code object, last instruction)`` pairs are kept; lines, columns and source text are worked out when
+the run is over, because formatting while recording is what makes other recorders slow.
+"""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+import sysconfig
+from types import CodeType, FrameType, TracebackType
+
+import torch
+
+from .recording import Location
+
+SKIP, USER, STOP = 0, 1, 2
+
+# Library code that changes what an operation inside it means; met on the way to the user's frame, it is noted as "via".
+_VIA_FILES = {
+    os.path.join("torch", "distributions"): "torch.distributions",
+    os.path.join("torch", "optim"): "torch.optim",
+    os.path.join("nn", "utils", "clip_grad.py"): "clip_grad",
+    os.path.join("torch", "nn", "init.py"): "torch.nn.init",
+    os.path.join("amp", "grad_scaler.py"): "GradScaler",
+    os.path.join("torch", "utils", "checkpoint.py"): "torch.utils.checkpoint",
+    os.path.join("torch", "_functorch"): "torch.func",
+}
+_VIA_FUNCTIONS = {
+    "__deepcopy__": "deepcopy",
+    "_apply": "module.to",
+    "_save_to_state_dict": "state_dict",
+    "_load_from_state_dict": "load_state_dict",
+}
+
+Site = tuple[CodeType, int]
+
+
+def _library_folders() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    found = {paths["stdlib"], paths["platstdlib"], paths["purelib"], paths["platlib"]}
+    found.add(os.path.dirname(os.path.dirname(torch.__file__)))
+    found.add(os.path.dirname(os.path.dirname(os.__file__)))
+    return tuple(os.path.join(os.path.realpath(p), "") for p in found) + tuple(os.path.join(p, "") for p in found)
+
+
+class Frames:
+    """Classifies code objects and walks the stack of the user's frames."""
+
+    def __init__(self, runners: set[CodeType] | None = None):
+        self._own = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
+        self._libraries = _library_folders()
+        self.codes: dict[CodeType, int | str] = {code: STOP for code in (runners or ())}
+
+    def learn(self, code: CodeType) -> int | str:
+        """SKIP, USER, STOP, or the name of the library that the code belongs to where that matters."""
+        name = code.co_filename
+        found: int | str = USER
+        if name.startswith(self._own) or name.startswith("<frozen") or name.startswith("<string>") or name.startswith("<__array_function__"):
+            found = SKIP
+        elif name.startswith("<") and not name.startswith("<ipython-input"):
+            found = USER if name in linecache.cache else SKIP
+        elif name.startswith(self._libraries):
+            found = self._via(name, code.co_name)
+        self.codes[code] = found
+        return found
+
+    @staticmethod
+    def _via(name: str, function: str) -> int | str:
+        if os.sep + "torch" + os.sep not in name:
+            return SKIP
+        if function in _VIA_FUNCTIONS:
+            return _VIA_FUNCTIONS[function]
+        for part, via in _VIA_FILES.items():
+            if part in name:
+                return via
+        return SKIP
+
+    def walk(self, frame: FrameType | None) -> tuple[tuple[Site, ...], str | None, bool]:
+        """The user's frames, innermost first; the library passed on the way; did a user's frame call torch directly."""
+        codes = self.codes
+        sites: list[Site] = []
+        via: str | None = None
+        while frame is not None:
+            code = frame.f_code
+            found = codes.get(code)
+            if found is None:
+                found = self.learn(code)
+            if found == USER:
+                sites.append((code, frame.f_lasti))
+            elif found == STOP:
+                break
+            elif found != SKIP and not sites and via is None:
+                via = found  # type: ignore[assignment]
+            frame = frame.f_back
+        return tuple(sites), via, True
+
+    def of_traceback(self, traceback: TracebackType | None) -> tuple[Site, ...]:
+        """The user's frames of an exception, innermost first."""
+        sites: list[Site] = []
+        while traceback is not None:
+            code = traceback.tb_frame.f_code
+            found = self.codes.get(code)
+            if found is None:
+                found = self.learn(code)
+            if found == USER:
+                sites.append((code, traceback.tb_lasti))
+            traceback = traceback.tb_next
+        return tuple(reversed(sites))
+
+
+def user_frame(frames: Frames, depth: int = 1) -> FrameType | None:
+    """The nearest running frame of the user's."""
+    frame: FrameType | None = sys._getframe(depth)
+    while frame is not None:
+        code = frame.f_code
+        found = frames.codes.get(code)
+        if found is None:
+            found = frames.learn(code)
+        if found == USER:
+            return frame
+        if found == STOP:
+            return None
+        frame = frame.f_back
+    return None
+
+
+class Places:
+    """Turns sites into Locations, once each."""
+
+    def __init__(self, cells: dict[str, int]):
+        self.cells = cells
+        self.locations: list[Location] = []
+        self.sources: dict[str, str] = {}
+        self._index: dict[Site, int] = {}
+        self._stacks: dict[tuple[Site, ...], tuple[int, ...]] = {}
+        self._positions: dict[CodeType, list] = {}
+
+    def stack(self, sites: tuple[Site, ...]) -> tuple[int, ...]:
+        found = self._stacks.get(sites)
+        if found is None:
+            found = self._stacks[sites] = tuple(self.site(s) for s in sites)
+        return found
+
+    def site(self, site: Site) -> int:
+        found = self._index.get(site)
+        if found is None:
+            found = self._index[site] = len(self.locations)
+            self.locations.append(self._locate(*site))
+        return found
+
+    def at(self, filename: str, line: int, function: str, column: int | None = None, end_line: int | None = None, end_column: int | None = None) -> int:
+        """A site that was found in the source rather than in a running frame."""
+        self.locations.append(self._location(filename, line, end_line, column, end_column, function))
+        return len(self.locations) - 1
+
+    def _locate(self, code: CodeType, lasti: int) -> Location:
+        positions = self._positions.get(code)
+        if positions is None:
+            positions = self._positions[code] = list(code.co_positions())
+        at = lasti // 2
+        line, end_line, column, end_column = positions[at] if 0 <= at < len(positions) else (None, None, None, None)
+        return self._location(code.co_filename, line or code.co_firstlineno, end_line, column, end_column, code.co_name)
+
+    def _location(self, filename: str, line: int, end_line: int | None, column: int | None, end_column: int | None, function: str) -> Location:
+        if filename not in self.sources:
+            lines = linecache.getlines(filename)
+            self.sources[filename] = "".join(lines)
+        text = linecache.getline(filename, line).strip()
+        cell = self.cells.get(filename)
+        file = None if cell is not None else filename
+        return Location(cell, file, line, function, text, end_line, column, end_column, filename)

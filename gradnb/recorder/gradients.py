@@ -1,0 +1,162 @@
+"""Gradient facts at each optimizer step: none, zero, not finite or fine; and which parameters moved."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from .recorder import RawEvent, RawOptimizer, Recorder
+
+
+def norms(tensors: list[torch.Tensor]) -> list[float]:
+    """L2 norms, with one transfer per device where torch can fuse them."""
+    plain = [i for i, t in enumerate(tensors) if t.layout == torch.strided and not t.is_meta and type(t) in (torch.Tensor, torch.nn.Parameter)]
+    found: list[float] = [math.nan] * len(tensors)
+    if plain:
+        try:
+            fused = torch._foreach_norm([tensors[i].detach() for i in plain])
+            for device in {t.device for t in fused}:
+                at = [k for k, t in enumerate(fused) if t.device == device]
+                for k, norm in zip(at, torch.stack([fused[k].to(torch.float64) for k in at]).tolist()):
+                    found[plain[k]] = norm
+        except (RuntimeError, NotImplementedError):
+            plain = []
+    for i in set(range(len(tensors))) - set(plain):
+        found[i] = _norm(tensors[i])
+    return found
+
+
+def _norm(tensor: torch.Tensor) -> float:
+    try:
+        tensor = tensor.detach()
+        if tensor.is_meta:
+            return math.nan
+        if tensor.layout != torch.strided:
+            tensor = tensor.coalesce().values() if tensor.layout == torch.sparse_coo else tensor.to_dense()
+        return float(torch.linalg.vector_norm(tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)))
+    except Exception:
+        return math.nan
+
+
+def state(norm: float) -> str:
+    return "nan" if math.isnan(norm) else "inf" if math.isinf(norm) else "zero" if norm == 0.0 else "ok"
+
+
+class Gradients:
+    def __init__(self, recorder: "Recorder"):
+        self.recorder = recorder
+        self.pending = False  # a backward ran that no step has looked at yet
+        self.prints: dict[int, float] = {}  # parameter number -> L2 norm when it was first seen
+        self.moved: dict[int, bool] = {}
+        self._after: dict[int, list[tuple[int, weakref.ref]]] = {}  # optimizer -> gradients as its last step left them
+        self._losses: list[tuple["RawEvent", weakref.ref]] = []
+        self._hungry: set[int] | None = None
+        self.fed_late: set[int] = set()
+
+    def fingerprint(self) -> None:
+        """Remember each parameter's norm when it is first met; memory for a number each, not for a copy."""
+        new = [(n, t) for n, t in self.recorder.census.living() if n not in self.prints]
+        if new:
+            for (number, _), norm in zip(new, norms([t for _, t in new])):
+                self.prints[number] = norm
+
+    def keep_loss(self, event: "RawEvent", loss: torch.Tensor) -> None:
+        if len(self._losses) < 200:
+            self._losses.append((event, weakref.ref(loss)))
+            if loss.numel() == 1 and not loss.is_meta and len(self._losses) <= 20:
+                event.number = float(loss.detach().real) if loss.is_complex() else float(loss.detach())
+
+    def note_none(self, event: "RawEvent") -> None:
+        """After a backward: which trainable parameters have no gradient at all (their norms wait for the step)."""
+        for number, tensor in self.recorder.census.living():
+            if tensor.requires_grad and tensor.is_leaf and tensor.grad is None:
+                event.states[number] = ("none", None)
+
+    def before_step(self, event: "RawEvent", optimizer: "RawOptimizer") -> None:
+        self.fingerprint()
+        census = self.recorder.census
+        numbers, grads, frozen = [], [], []
+        for number in (n for group in optimizer.groups for n in group):
+            tensor = census.tensor(number)
+            if tensor is None:
+                continue
+            if not tensor.requires_grad:
+                frozen.append(number)
+            if tensor.grad is None:
+                event.states[number] = ("none", None)
+            else:
+                numbers.append(number)
+                grads.append(tensor.grad)
+        for number, norm in zip(numbers, norms(grads)):
+            event.states[number] = (state(norm), norm)
+        event.frozen = tuple(frozen)
+        event.uncleared = self._uncleared(optimizer)
+        self.pending = False
+        if any(s[0] in ("none", "zero") and n not in frozen for n, s in event.states.items()):
+            self.recorder.wanted_scan = True
+
+    def _uncleared(self, optimizer: "RawOptimizer") -> tuple[int, ...]:
+        held = []
+        for number, reference in self._after.get(optimizer.key, ()):
+            tensor = self.recorder.census.tensor(number)
+            if tensor is not None and tensor.grad is not None and reference() is tensor.grad:
+                held.append(number)
+        return tuple(held)
+
+    def after_step(self, optimizer: "RawOptimizer") -> None:
+        kept = []
+        for number in [n for group in optimizer.groups for n in group][:16]:
+            tensor = self.recorder.census.tensor(number)
+            if tensor is not None and tensor.grad is not None:
+                kept.append((number, weakref.ref(tensor.grad)))
+        self._after[optimizer.key] = kept
+
+    def cleared(self, owner: Any) -> None:
+        """``zero_grad`` was called on an optimizer or a module."""
+        if isinstance(owner, torch.optim.Optimizer):
+            self._after.pop(id(owner), None)
+            mine = {id(p) for g in owner.param_groups for p in g["params"]}
+        else:
+            mine = {id(p) for p in owner.parameters()}
+        census = self.recorder.census
+        for key, kept in list(self._after.items()):
+            self._after[key] = [(n, r) for n, r in kept if id(census.tensor(n)) not in mine]
+
+    def late(self, optimizer: Any, count: int) -> None:
+        """In the counting phase: does a parameter that starved so far get its gradient after all."""
+        if self._hungry is None:
+            self._hungry = self._starving()
+        if not self._hungry or (count > 64 and count % 16):
+            return
+        for number in list(self._hungry):
+            tensor = self.recorder.census.tensor(number)
+            if tensor is not None and tensor.grad is not None and tensor.requires_grad and bool(tensor.grad.any()):
+                self._hungry.discard(number)
+                self.fed_late.add(number)
+
+    def _starving(self) -> set[int]:
+        seen: set[int] = set()
+        fed: set[int] = set()
+        for event in self.recorder.events:
+            if event.kind == "step":
+                seen.update(event.states)
+                fed.update(n for n, s in event.states.items() if s[0] == "ok")
+        return seen - fed
+
+    def finish(self) -> None:
+        """At the end: did parameters move, and the gradients of a backward that no step followed."""
+        living = self.recorder.census.living()
+        for (number, tensor), norm in zip(living, norms([t for _, t in living])):
+            first = self.prints.get(number)
+            if first is not None:
+                self.moved[number] = not (norm == first or (math.isnan(norm) and math.isnan(first)))
+        if self.pending:
+            event = next((e for e in reversed(self.recorder.events) if e.kind == "backward"), None)
+            with_grad = [(n, t.grad) for n, t in living if t.grad is not None]
+            if event is not None:
+                for (number, _), norm in zip(with_grad, norms([g for _, g in with_grad])):  # type: ignore[misc]
+                    event.states[number] = (state(norm), norm)

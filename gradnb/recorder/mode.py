@@ -1,0 +1,312 @@
+"""The function mode: sees every torch call, runs it unchanged, and writes one line into the log.
+
+This file is the hot path; what can wait until the run is over is not done here.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from .log import Log, RawOp, RawRegion, _sequence
+from .operations import SKIP, Operation, describe
+
+if TYPE_CHECKING:
+    from .recorder import Recorder
+
+_Tensor = torch.Tensor
+_Parameter = torch.nn.Parameter
+_grad_enabled = torch.is_grad_enabled
+_FLAT = frozenset((int, bool, str, type(None), slice, type(Ellipsis), torch.dtype, torch.device, torch.Size))
+_IGNORED_VIA = frozenset(("torch.optim", "clip_grad", "torch.nn.init", "module.to", "state_dict", "load_state_dict"))
+
+
+class RecordingMode(TorchFunctionMode):
+    """A function mode that writes every call into a Log."""
+
+    def __init__(self, log: Log, recorder: "Recorder"):
+        super().__init__()
+        self.log = log
+        self.recorder = recorder
+        self.active = True
+        self.modules: list[int] = [-1]
+        self._known: dict[Any, Operation] = {}
+        self._suspended: list[int] = []  # regions that an enable_grad interrupts
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        operation = self._known.get(func)
+        if operation is None:
+            operation = self._known[func] = describe(func)
+        kind = operation.kind
+        if kind == SKIP or not self.active:
+            return func(*args, **kwargs) if kwargs else func(*args)
+        if kind == "op" or kind == "cut" or kind == "inplace":
+            return self._call(operation, func, args, kwargs)
+        return getattr(self, "_" + kind.replace(".", "_"))(operation, func, args, kwargs or {})
+
+    # -- ordinary calls -----------------------------------------------------------------------------------------------
+
+    def _call(self, operation: Operation, func: Any, args: tuple, kwargs: dict | None) -> Any:
+        log = self.log
+        sites, via = log.sites(3)
+        if via in _IGNORED_VIA or not sites:
+            return func(*args, **kwargs) if kwargs else func(*args)
+        inputs, numbers = self._inputs(args, kwargs)
+        index = len(log.ops)
+        grad = _grad_enabled()
+        first = _sequence()
+        try:
+            out = func(*args, **kwargs) if kwargs else func(*args)
+        except BaseException as error:
+            log.append(
+                RawOp(operation, inputs, (), grad, log.region, sites, via, self.modules[-1], first, first, numbers, _said(error), self._parent())
+            )
+            raise
+        last = _sequence()
+        if operation.inplace:
+            target = args[0] if args else None
+            outputs: tuple[int, ...] = ()
+            if isinstance(target, _Tensor):
+                outputs = (log.add(target, index, log.values[inputs[0]].group),)
+        else:
+            group = log.values[inputs[0]].group if operation.view and inputs else -1
+            kind = type(out)
+            if kind is _Tensor:
+                outputs = (log.add(out, index, group),)
+            elif kind is tuple or kind is list or isinstance(out, (tuple, list)):
+                outputs = tuple([log.add(t, index, group) for t in out if isinstance(t, _Tensor)])
+            elif isinstance(out, _Tensor):
+                outputs = (log.add(out, index, group),)
+            else:
+                outputs = ()
+        log.append(RawOp(operation, inputs, outputs, grad, log.region, sites, via, self.modules[-1], first, last, numbers, None, self._parent()))
+        if log.full:
+            self.recorder.stop_recording()
+        return out
+
+    def _parent(self) -> int:
+        parents = self.log.parents
+        return parents[-1] if parents else -1
+
+    def _inputs(self, args: tuple, kwargs: dict | None) -> tuple[tuple[int, ...], bool]:
+        """The values among the arguments, one level of lists deep, and whether a Python number stands among them."""
+        log = self.log
+        ids = log._ids
+        found: list[int] = []
+        numbers = False
+        if kwargs:
+            args = args + tuple(kwargs.values())
+        for position, a in enumerate(args):
+            kind = type(a)
+            if kind is _Tensor or kind is _Parameter:
+                entry = ids.get(id(a))
+                if entry is not None and entry[0]() is a:
+                    found.append(entry[1])
+                else:
+                    found.append(self._fresh(a, position))
+            elif kind in _FLAT:
+                pass
+            elif kind is float:
+                numbers = True
+            elif kind is list or kind is tuple:
+                numbers = self._nested(a, position, found, 0) or numbers
+            elif isinstance(a, _Tensor):
+                index = log.known(a)
+                found.append(index if index >= 0 else self._fresh(a, position))
+            elif isinstance(a, (list, tuple)):
+                numbers = self._nested(a, position, found, 0) or numbers
+            elif isinstance(a, dict):
+                numbers = self._nested(list(a.values()), position, found, 0) or numbers
+            else:
+                numbers = numbers or hasattr(a, "__array__") or hasattr(a, "__float__")
+        return tuple(found), numbers
+
+    def _nested(self, items: Any, position: int, found: list[int], depth: int) -> bool:
+        numbers = False
+        for a in items:
+            if isinstance(a, _Tensor):
+                index = self.log.known(a)
+                found.append(index if index >= 0 else self._fresh(a, position))
+            elif isinstance(a, (list, tuple)):
+                if depth < 3:
+                    numbers = self._nested(a, position, found, depth + 1) or numbers
+            elif type(a) not in _FLAT:
+                numbers = True
+        return numbers
+
+    def _fresh(self, tensor: torch.Tensor, position: int) -> int:
+        """A tensor that no recorded call made: a parameter, an input, or one made where the mode cannot look."""
+        index = self.log.add(tensor, -1, -1)
+        self.log.fresh.append((index, len(self.log.ops), position))
+        if tensor.requires_grad or type(tensor) is _Parameter:
+            self.recorder.met_leaf(tensor, index)
+        return index
+
+    # -- values that leave torch, and come back ------------------------------------------------------------------------
+
+    def _escape(self, operation: Operation, func: Any, args: tuple, kwargs: dict) -> Any:
+        out = func(*args, **kwargs)
+        sites, via = self.log.sites(3)
+        if sites and via not in _IGNORED_VIA and args and isinstance(args[0], _Tensor):
+            inputs, _ = self._inputs(args[:1], None)
+            self._write(operation, inputs, (), sites, via)
+        return out
+
+    def _factory(self, operation: Operation, func: Any, args: tuple, kwargs: dict) -> Any:
+        sites, via = self.log.sites(3)
+        first = _sequence()
+        out = func(*args, **kwargs)
+        if sites and via not in _IGNORED_VIA and isinstance(out, _Tensor):
+            inputs, numbers = self._inputs(args, kwargs)
+            same = self.log.known(out)
+            if same >= 0 and operation.name != "tensor":  # as_tensor(x) hands the same object back
+                return out
+            outputs = (self.log.add(out, len(self.log.ops), -1),)
+            if out.requires_grad:
+                self.log.mark(outputs[0], leaf=out.is_leaf)
+                self.recorder.met_leaf(out, outputs[0])
+            self._write(operation, inputs, outputs, sites, via, numbers=numbers, first=first)
+        return out
+
+    def _empty(self, operation: Operation, func: Any, args: tuple, kwargs: dict) -> Any:
+        out = func(*args, **kwargs)
+        if isinstance(out, _Tensor):
+            sites, via = self.log.sites(3)
+            if sites and via not in _IGNORED_VIA:
+                outputs = (self.log.add(out, len(self.log.ops), -1),)
+                if out.requires_grad:
+                    self.log.mark(outputs[0], leaf=True)
+                    self.recorder.met_leaf(out, outputs[0])
+                self._write(operation, (), outputs, sites, via)
+        return out
+
+    def _gradient(self, operation: Operation, func: Any, args: tuple, kwargs: dict) -> Any:
+        out = func(*args, **kwargs)
+        if isinstance(out, _Tensor) and self.log.known(out) < 0:
+            sites, via = self.log.sites(3)
+            if sites and via not in _IGNORED_VIA:
+                self._write(operation, (), (self.log.add(out, len(self.log.ops), -1),), sites, via)
+        self.recorder.gradient_read = True
+        return out
+
+    # -- leaves and flags ----------------------------------------------------------------------------------------------
+
+    def _leaf(self, operation: Operation, func: Any, args: tuple, kwargs: dict) -> Any:
+        out = func(*args, **kwargs)
+        sites, via = self.log.sites(3)
+        if sites and isinstance(out, _Tensor) and args and isinstance(args[0], _Tensor):
+            inputs, _ = self._inputs(args[:1], None)
+            outputs = (self.log.add(out, len(self.log.ops), -1),)
+            self.log.mark(outputs[0], leaf=True)
+            self._write(operation, inputs, outputs, sites, via)
+        return out
+
+    def _requires_grad(self, operation: Operation, func: Any, args: tuple, kwargs: dict) -> Any:
+        tensor = args[0]
+        before = tensor.requires_grad
+        old = self.log.known(tensor)
+        if old < 0 and self.log.sites(3)[0]:
+            old = self._inputs(args[:1], None)[0][0]
+        out = func(*args, **kwargs)
+        after = tensor.requires_grad
+        sites, via = self.log.sites(3)
+        if before == after or not sites or via in _IGNORED_VIA:
+            return out
+        self.recorder.flag_changed(tensor, after, sites)
+        new = self.log.add(tensor, len(self.log.ops), self.log.values[old].group)
+        self.log.mark(new, leaf=True)
+        if after:
+            self.recorder.met_leaf(tensor, new)
+        self._write(Operation("requires_grad_", "leaf", True, False), (old,), (new,), sites, via)
+        return out
+
+    def _set_data(self, operation: Operation, func: Any, args: tuple, kwargs: dict) -> Any:
+        sites, via = self.log.sites(3)
+        if not sites or via in _IGNORED_VIA:
+            return func(*args, **kwargs)
+        inputs, numbers = self._inputs(args, None)
+        out = func(*args, **kwargs)
+        target = args[0]
+        leaf = self.log.values[inputs[0]].leaf if inputs else False
+        new = self.log.add(target, len(self.log.ops), -1)
+        self.log.mark(new, leaf=leaf)
+        self._write(Operation("data", "set_data", False, True), inputs, (new,), sites, via, numbers=numbers)
+        return out
+
+    def _set_grad(self, operation: Operation, func: Any, args: tuple, kwargs: dict) -> Any:
+        out = func(*args, **kwargs)
+        if len(args) > 1:
+            self.recorder.gradient_set(args[0], args[1] is not None, self.log.sites(3))
+        return out
+
+    # -- gradients off and on ------------------------------------------------------------------------------------------
+
+    def _grad_mode(self, operation: Operation, func: Any, args: tuple, kwargs: dict) -> Any:
+        before = _grad_enabled()
+        out = func(*args, **kwargs)
+        after = _grad_enabled()
+        if before and not after:
+            if sys._getframe(3).f_code.co_name == "__exit__" and self._suspended:  # the end of an enable_grad inside no_grad
+                self.log.region = self._suspended.pop()
+            else:
+                self.open_region("no_grad")
+        elif after and not before:
+            if sys._getframe(3).f_code.co_name != "__exit__":
+                self._suspended.append(self.log.region)
+            self.log.region = -1
+        return out
+
+    def open_region(self, kind: str, depth: int = 4) -> None:
+        sites, via = self.log.sites(depth)
+        decorated = self.recorder.decorated(depth)
+        self.log.regions.append(RawRegion(sites, kind, via, decorated))
+        self.log.region = len(self.log.regions) - 1
+
+    # -- backward ------------------------------------------------------------------------------------------------------
+
+    def _backward(self, operation: Operation, func: Any, args: tuple, kwargs: dict) -> Any:
+        return self.recorder.backward(func, args, kwargs, self.log.sites(3)[0])
+
+    def _autograd_grad(self, operation: Operation, func: Any, args: tuple, kwargs: dict) -> Any:
+        return self.recorder.autograd_grad(operation, func, args, kwargs, self.log.sites(3))
+
+    def _write(
+        self,
+        operation: Operation,
+        inputs: tuple[int, ...],
+        outputs: tuple[int, ...],
+        sites: tuple,
+        via: str | None,
+        *,
+        numbers: bool = False,
+        first: int = -1,
+        error: str | None = None,
+        function: str | None = None,
+    ) -> int:
+        log = self.log
+        last = _sequence() if first >= 0 else -1
+        return log.append(
+            RawOp(
+                operation,
+                inputs,
+                outputs,
+                _grad_enabled(),
+                log.region,
+                sites,
+                via,
+                self.modules[-1],
+                first,
+                last,
+                numbers,
+                error,
+                self._parent(),
+                function,
+            )
+        )
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:400]

@@ -1,0 +1,190 @@
+"""What has no hook of its own is wrapped while recording, and put back whatever happens."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Callable
+
+import torch
+
+from .log import RawOp, RawRegion, _sequence
+from .operations import Operation
+
+if TYPE_CHECKING:
+    from .recorder import Recorder
+
+_MISSING = object()
+
+
+class Patches:
+    """A set of attribute replacements that can be undone exactly."""
+
+    def __init__(self) -> None:
+        self._undo: list[tuple[Any, str, Any]] = []
+
+    def set(self, owner: Any, name: str, value: Any) -> None:
+        self._undo.append((owner, name, vars(owner).get(name, _MISSING)))
+        setattr(owner, name, value)
+
+    def restore(self) -> None:
+        while self._undo:
+            owner, name, old = self._undo.pop()
+            if old is _MISSING:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, old)
+
+
+def install(recorder: "Recorder") -> Patches:
+    """Wrap everything that the recorder must see and that torch gives no hook for."""
+    patches = Patches()
+    try:
+        _modules(patches, recorder)
+        _parameters(patches, recorder)
+        _functions(patches, recorder)
+        _inference_mode(patches, recorder)
+        _training_calls(patches, recorder)
+    except BaseException:
+        patches.restore()
+        raise
+    return patches
+
+
+def _modules(patches: Patches, recorder: "Recorder") -> None:
+    original = torch.nn.Module.__call__
+    stack = recorder.mode.modules
+    enter = recorder.module_index
+
+    def __call__(self: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        stack.append(enter(self))
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            stack.pop()
+
+    patches.set(torch.nn.Module, "__call__", __call__)
+
+
+def _parameters(patches: Patches, recorder: "Recorder") -> None:
+    original = torch.nn.Parameter.__new__
+    operation = Operation("Parameter", "leaf", False, False)
+
+    def __new__(cls: type, data: Any = None, requires_grad: bool = True, *args: Any, **kwargs: Any) -> Any:
+        out = original(cls, data, requires_grad, *args, **kwargs)
+        if recorder.recording and isinstance(data, torch.Tensor) and cls is torch.nn.Parameter:
+            with recorder.guard():
+                recorder.new_leaf(operation, data, out)
+        return out
+
+    patches.set(torch.nn.Parameter, "__new__", staticmethod(__new__))
+
+
+def _functions(patches: Patches, recorder: "Recorder") -> None:
+    holder = torch.autograd.Function
+    original = vars(holder)["apply"] if "apply" in vars(holder) else None
+    if not isinstance(original, classmethod):
+        return
+    call: Callable = original.__func__
+
+    def apply(cls: type, *args: Any, **kwargs: Any) -> Any:
+        if not recorder.recording or torch._C._are_functorch_transforms_active():
+            return call(cls, *args, **kwargs)
+        log, mode = recorder.log, recorder.mode
+        sites, via = log.sites(2)
+        inputs, numbers = mode._inputs(args, kwargs)
+        index = log.append(None)  # type: ignore[arg-type]
+        region, first, grad = log.region, _sequence(), torch.is_grad_enabled()
+        if grad:
+            log.regions.append(RawRegion(sites, "function", None, None))
+            log.region = len(log.regions) - 1
+        log.parents.append(index)
+        outputs: tuple[int, ...] = ()
+        error = None
+        try:
+            out = call(cls, *args, **kwargs)
+            several = out if isinstance(out, (tuple, list)) else (out,)
+            outputs = tuple(log.add(t, index, -1) for t in several if isinstance(t, torch.Tensor))
+            return out
+        except BaseException as raised:
+            error = f"{type(raised).__name__}: {raised}"[:400]
+            raise
+        finally:
+            log.parents.pop()
+            log.region = region
+            operation = Operation("apply", "function", False, False)
+            log.ops[index] = RawOp(
+                operation,
+                inputs,
+                outputs,
+                grad,
+                region,
+                sites,
+                via,
+                mode.modules[-1],
+                first,
+                _sequence(),
+                numbers,
+                error,
+                log.parents[-1] if log.parents else -1,
+                recorder.function_name(cls),
+            )
+
+    patches.set(holder, "apply", classmethod(apply))
+
+
+def _inference_mode(patches: Patches, recorder: "Recorder") -> None:
+    cls = torch.autograd.grad_mode.inference_mode
+    enter, leave = cls.__enter__, cls.__exit__
+    before: list[int] = []
+
+    def __enter__(self: Any) -> Any:
+        out = enter(self)
+        if recorder.recording:
+            before.append(recorder.log.region)
+            if self.mode and recorder.log.region < 0:
+                recorder.mode.open_region("inference_mode", 3)
+        return out
+
+    def __exit__(self: Any, *error: Any) -> Any:
+        if before:
+            recorder.log.region = before.pop()
+        return leave(self, *error)
+
+    patches.set(cls, "__enter__", __enter__)
+    patches.set(cls, "__exit__", __exit__)
+
+
+def _training_calls(patches: Patches, recorder: "Recorder") -> None:
+    def event(owner: type, name: str, kind: str) -> None:
+        original = getattr(owner, name)
+
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            ok = False
+            noted = recorder.before_call(kind, self, args) if recorder.watching else None
+            try:
+                out = original(self, *args, **kwargs)
+                ok = True
+                return out
+            finally:
+                if noted is not None:
+                    recorder.after_call(noted, ok, None if ok else sys.exc_info()[1])
+
+        call.__name__, call.__qualname__, call.__doc__ = name, original.__qualname__, original.__doc__
+        patches.set(owner, name, call)
+
+    event(torch.optim.Optimizer, "zero_grad", "zero_grad")
+    event(torch.nn.Module, "zero_grad", "zero_grad")
+    scaler = torch.amp.GradScaler
+    event(scaler, "scale", "scale")
+    event(scaler, "unscale_", "unscale")
+    event(scaler, "update", "update")
+
+    build = torch.optim.Optimizer.__init__
+
+    def __init__(self: Any, params: Any, defaults: Any, *args: Any, **kwargs: Any) -> None:
+        noted = recorder.before_optimizer(self, params) if recorder.watching else None
+        build(self, params, defaults, *args, **kwargs)
+        if noted is not None:
+            recorder.after_optimizer(self, noted)
+
+    patches.set(torch.optim.Optimizer, "__init__", __init__)

@@ -1,0 +1,144 @@
+"""The Report: what was found, in one object that shows itself in a terminal and in a notebook."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..recorder.recording import Location
+from .finding import Finding
+
+
+@dataclass(slots=True)
+class ParameterRow:
+    """One line of the parameter table. ``grad_norm`` is the L2 norm of the last gradient seen."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    device: str
+    trainable: bool
+    reached: bool
+    gradient: str  # "ok" | "none" | "zero" | "nan" | "inf"
+    grad_norm: float | None
+    optimizer: int | None
+    moved: bool | None
+
+    def to_dict(self) -> dict:
+        return {
+            "name": self.name,
+            "shape": list(self.shape),
+            "dtype": self.dtype,
+            "device": self.device,
+            "trainable": self.trainable,
+            "reached": self.reached,
+            "gradient": self.gradient,
+            "grad_norm": self.grad_norm,
+            "optimizer": self.optimizer,
+            "moved": self.moved,
+        }
+
+
+@dataclass(slots=True)
+class LossRow:
+    name: str
+    value: float | None
+    location: Location | None
+    has_grad_fn: bool
+
+    def to_dict(self) -> dict:
+        return {
+            "name": self.name,
+            "value": self.value,
+            "location": self.location.to_dict() if self.location else None,
+            "has_grad_fn": self.has_grad_fn,
+        }
+
+
+@dataclass(slots=True)
+class StepRow:
+    kind: str  # "backward" | "step" | "zero_grad" | "scale" | "unscale" | "update" | "clip"
+    location: Location | None
+    ok: bool
+
+    def to_dict(self) -> dict:
+        return {"kind": self.kind, "location": self.location.to_dict() if self.location else None, "ok": self.ok}
+
+
+@dataclass(slots=True)
+class RaisedRow:
+    type: str
+    message: str
+    location: Location | None
+
+    def to_dict(self) -> dict:
+        return {
+            "type": self.type,
+            "message": self.message,
+            "location": self.location.to_dict() if self.location else None,
+        }
+
+
+@dataclass
+class Report:
+    """The result of one check.
+
+    ``repr(report)`` is the text form, a notebook shows the html form, ``to_dict()`` is stable and JSON-ready.
+    ``optimizers`` are labels such as ``"opt (Adam)"``; a parameter row names one by its index.
+    """
+
+    findings: list[Finding] = field(default_factory=list)
+    parameters: list[ParameterRow] = field(default_factory=list)
+    losses: list[LossRow] = field(default_factory=list)
+    steps: list[StepRow] = field(default_factory=list)
+    raised: RaisedRow | None = None
+    environment: dict[str, Any] = field(default_factory=dict)
+    optimizers: list[str] = field(default_factory=list)
+    sources: dict[str, str] = field(default_factory=dict)  # Location.filename -> source text, for context lines
+    notes: list[str] = field(default_factory=list)
+    show_graph: bool = True
+
+    @property
+    def verdict(self) -> str:
+        """``"error"``, ``"warning"`` or ``"ok"``: the worst severity found (``info`` counts as ok)."""
+        found = {f.severity for f in self.findings}
+        return "error" if "error" in found else "warning" if "warning" in found else "ok"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON-ready data, schema 1."""
+        return {
+            "schema": 1,
+            "verdict": self.verdict,
+            "raised": self.raised.to_dict() if self.raised else None,
+            "findings": [f.to_dict() for f in self.findings],
+            "parameters": [p.to_dict() for p in self.parameters],
+            "losses": [loss.to_dict() for loss in self.losses],
+            "steps": [s.to_dict() for s in self.steps],
+            "environment": dict(self.environment),
+        }
+
+    def __repr__(self) -> str:
+        from .text import render
+
+        return render(self)
+
+    def _repr_html_(self) -> str:
+        from .html import render
+
+        return render(self)
+
+    def to_html(self, file: str | None = None) -> str:
+        """One self-contained page; written to ``file`` where one is given."""
+        from .html import page
+
+        text = page(self)
+        if file is not None:
+            with open(file, "w", encoding="utf-8") as handle:
+                handle.write(text)
+        return text
+
+    def plot(self) -> Any:
+        """Gradient norm per parameter as a ``matplotlib.figure.Figure``, to style and save."""
+        from .plot import figure
+
+        return figure(self)

@@ -1,0 +1,255 @@
+"""Every diagnosis against its own examples: `bad()` is named at its line, `good()` is met with silence."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import linecache
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import gradnb
+from gradnb import diagnoses
+from gradnb.diagnoses._program import MARK, program
+from gradnb.errors import UsageError
+from gradnb.flow.lead import Lead
+from gradnb.recorder.recording import Location, Recording
+from gradnb.report.finding import Finding, Related
+
+EXPECTED = [
+    "checkpoint-reentrant",
+    "custom-function",
+    "data",
+    "detach",
+    "frozen",
+    "inert-term",
+    "inference-tensor",
+    "integer-cast",
+    "item",
+    "no-grad",
+    "non-leaf",
+    "nondifferentiable",
+    "not-in-optimizer",
+    "not-scalar",
+    "numpy",
+    "reparameter",
+    "rewrap",
+    "step-missing",
+    "unregistered",
+    "unused",
+    "zero-grad-missing",
+    "zero-gradient",
+]
+HEADINGS = ["What happens", "Why it matters", "Fix", "References"]
+# What PyTorch itself says of a bad() program; the others train in silence.
+RAISES = {
+    "inference-tensor": "Inference tensors cannot be saved for backward",
+    "item": "does not require grad and does not have a grad_fn",
+    "non-leaf": "can't optimize a non-leaf Tensor",
+    "not-scalar": "grad can be implicitly created only for scalar outputs",
+}
+
+
+def module_of(slug: str) -> Any:
+    return importlib.import_module(f"gradnb.diagnoses.{slug.replace('-', '_')}")
+
+
+def compiled(source: str, name: str) -> Any:
+    """The program as code under a name of its own, with its lines where tracebacks and gradnb look for them."""
+    filename = str(Path(__file__).with_name(f"program_{name.replace('-', '_')}.py"))
+    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    return compile(source, filename, "exec")
+
+
+def run(source: str, name: str, checked: bool = True) -> tuple[Any, Exception | None, dict[str, Any]]:
+    """The report of the program (None unless ``checked``), what it raised, and its namespace."""
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    code = compiled(source, name)
+    report, raised = None, None
+    with warnings.catch_warnings(), torch.random.fork_rng():
+        warnings.simplefilter("ignore")
+        try:
+            with gradnb.check(namespace=namespace) if checked else contextlib.nullcontext() as report:
+                exec(code, namespace)
+        except (RuntimeError, ValueError) as error:
+            raised = error
+    return report, raised, namespace
+
+
+def alarms(report: Any) -> list[str]:
+    return [f"{f.cause} at {f.location}: {f.title}" for f in report.findings if f.severity in ("error", "warning")]
+
+
+def test_the_causes_are_found_by_themselves() -> None:
+    # More causes are welcome; none of these may get lost or renamed.
+    assert set(EXPECTED) <= set(diagnoses.slugs())
+    assert diagnoses.slugs() == sorted(diagnoses.slugs())
+
+
+@pytest.mark.parametrize("slug", diagnoses.slugs())
+def test_bad_is_named_at_its_line(slug: str) -> None:
+    source, marked = program(module_of(slug), "bad")
+    assert marked, f"bad() of {slug} has no line marked {MARK!r}"
+    report, _, _ = run(source, slug)
+    assert report.findings, "nothing found"
+    first = report.findings[0]
+    assert first.cause == slug, alarms(report)
+    assert first.location is not None and first.location.line in marked, alarms(report)
+    # The echoes of a fault (a parameter that no optimizer holds because it was made anew) are not reported beside it.
+    assert len(alarms(report)) == 1, alarms(report)
+
+
+@pytest.mark.parametrize("name", diagnoses.slugs())
+def test_good_is_met_with_silence(name: str) -> None:
+    report, raised, _ = run(program(module_of(name), "good")[0], name)
+    assert raised is None
+    assert alarms(report) == []
+
+
+@pytest.mark.parametrize("name", diagnoses.slugs())
+def test_bad_behaves_as_users_meet_it(name: str) -> None:
+    _, raised, _ = run(program(module_of(name), "bad")[0], name, checked=False)
+    assert RAISES.get(name, "") in str(raised)
+    assert (raised is not None) == (name in RAISES)
+
+
+@pytest.mark.parametrize("name", diagnoses.slugs())
+def test_good_trains_every_parameter(name: str) -> None:
+    source, marked = program(module_of(name), "good")
+    assert marked == []
+    _, raised, namespace = run(source, name, checked=False)
+    assert raised is None
+    held = [p for value in namespace.values() if isinstance(value, torch.optim.Optimizer) for g in value.param_groups for p in g["params"]]
+    built = [p for value in namespace.values() if isinstance(value, torch.nn.Module) for p in value.parameters()]
+    assert held and {id(p) for p in built} <= {id(p) for p in held}
+    for parameter in held:
+        assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.abs().max() > 1e-9
+
+
+@pytest.mark.parametrize("slug", diagnoses.slugs())
+def test_explain_tells_it_from_the_one_source(slug: str) -> None:
+    module = module_of(slug)
+    document = module.__doc__
+    text = gradnb.explain(slug)
+    assert document and document.splitlines()[0].endswith(".")
+    assert [line for line in document.splitlines() if line in HEADINGS] == HEADINGS
+    assert text.splitlines()[0] == slug
+    for part in (document.splitlines()[0], MARK, *HEADINGS, "Wrong", "Right", "https://"):
+        assert part in text
+    assert "def bad" not in text and "def good" not in text
+
+
+FULL: dict[str, list[dict[str, Any]]] = {
+    "custom-function": [
+        {"function": "Blend", "missing": "returns None for argument 3"},
+        {"function": "Blend", "ignored": "grad_alpha"},
+        {"function": "Blend", "missing": "reads a tensor that is not among its arguments"},
+    ],
+    "frozen": [{"misspelled": "required_grad"}, {"on_module": True}, {"group": 1}, {"all": True}],
+    "integer-cast": [{"dtype": "torch.bool"}, {"dtype": "int64"}],
+    "item": [{"into": "torch.tensor(losses)"}, {"into": "total"}],
+    "no-grad": [
+        {"region": "inference_mode", "decorator": True},
+        {"region": "set_grad_enabled"},
+        {"region": "no_grad", "library": "torch.distributions"},
+    ],
+    "nondifferentiable": [{"library": "torch.distributions"}],
+    "non-leaf": [{"name": "codebook", "raised": True}, {"attribute": "gate"}],
+    "not-in-optimizer": [{"exhausted": True}, {"stale": True, "optimizer": "opt"}, {"replaced": True, "optimizer": "opt (Adam)"}],
+    "not-scalar": [{"shape": (16,), "helper": "kl"}],
+    "step-missing": [{"kind": "never", "optimizer": "opt"}, {"kind": "other", "optimizer": "opt (Adam)"}],
+    "unregistered": [{"owner": "Net", "attribute": "blocks", "container": "list"}, {"empty": True, "container": "closure"}],
+    "unused": [{"called": True, "module": "adapter"}, {"called": False, "module": "adapter"}],
+    "zero-grad-missing": [{"optimizer": "opt (Adam)", "steps": 4}],
+    "zero-gradient": [{"kind": kind, "operation": "clamp", "node": "ClampBackward1"} for kind in ("saturated", "factor", "flat")],
+}
+CUT = {"loss": "loss", "raised": True, "hidden_by": "loss.requires_grad = True"}
+
+
+@pytest.mark.parametrize("slug", diagnoses.slugs())
+def test_it_speaks_with_whatever_the_lead_knows(slug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "self.net(x).detach()"
+    known = [
+        Lead(slug, at(3), "error", code, "detach", names, inert=inert, term="mmd", details={**CUT, **details})
+        for details in FULL.get(slug, [{}])
+        for names in (["net.0.weight"], ["net.0.weight", "net.0.bias", "net.2.weight", "net.2.bias"])
+        for inert in (False, True)
+    ]
+    given = [Lead(slug, None), Lead(slug, None, inert=True), *known]
+    monkeypatch.setattr(module_of(slug), "leads", lambda recording, cause: given if cause == slug else [])
+    for lead, said in zip(given, module_of(slug).find(Recording()), strict=True):
+        assert (said.cause, said.severity, said.location, said.affected) == (slug, "error", lead.location, lead.affected)
+        for text in (said.title, said.explanation, said.fix):
+            assert text and text == text.strip() and "  " not in text and ".." not in text and "``" not in text
+            assert "None" not in text.replace("`None`", "").replace("returns None", "")
+            assert text.count("`") % 2 == 0
+
+
+def test_explain_without_a_name_lists_all() -> None:
+    lines = gradnb.explain().splitlines()
+    for slug in diagnoses.slugs():
+        assert any(line.split()[:1] == [slug] and diagnoses.summary(slug) in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("given", "near"),
+    [("detatch", "'detach'"), ("no_grad", "'no-grad'"), ("zero-grad", "'zero-gradient'")],
+)
+def test_an_unknown_name_is_answered_with_the_near_ones(given: str, near: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        gradnb.explain(given)
+    message = str(caught.value)
+    assert repr(given) in message and "Did you mean" in message and near in message and "checkpoint-reentrant" in message
+
+
+def test_a_name_like_no_other_is_answered_with_the_list() -> None:
+    with pytest.raises(UsageError, match="no cause is called 'xyzzy'. Known causes: checkpoint-reentrant"):
+        gradnb.explain("xyzzy")
+
+
+def at(line: int) -> Location:
+    return Location(cell=None, file="train.py", line=line, function="step", code="", filename="train.py")
+
+
+def finding(cause: str, severity: str, line: int, rank: float = 0.0, affected: tuple[str, ...] = ()) -> Finding:
+    return Finding(cause, severity, "title", "explanation", "fix", at(line), affected=list(affected), rank=rank)
+
+
+def only(monkeypatch: pytest.MonkeyPatch, said: dict[str, list[Finding]]) -> None:
+    """Lets each diagnosis say what ``said`` has for it."""
+    for slug in diagnoses.slugs():
+        own = said.get(slug, [])
+        monkeypatch.setattr(module_of(slug), "find", lambda recording, own=own: iter(own))
+
+
+def test_the_worst_comes_first_and_the_root_before_its_echo(monkeypatch: pytest.MonkeyPatch) -> None:
+    ranks = [("info", 9), ("error", 1), ("warning", 0), ("error", 2)]
+    only(monkeypatch, {"detach": [finding("detach", severity, line, rank) for line, (severity, rank) in enumerate(ranks, 1)]})
+    assert [f.location.line for f in diagnoses.diagnose(Recording()) if f.location] == [4, 2, 3, 1]
+
+
+def test_one_place_and_cause_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    again = finding("detach", "error", 5, 1, ("b", "c"))
+    again.related.append(Related(at(9), "here too"))
+    only(monkeypatch, {"detach": [finding("detach", "error", 5, 2, ("a", "b")), again], "item": [finding("item", "error", 5)]})
+    first, second = diagnoses.diagnose(Recording())
+    assert (first.cause, first.affected, first.related) == ("detach", ["a", "b", "c"], [Related(at(9), "here too")])
+    assert second.cause == "item"
+
+
+def test_a_crashing_diagnosis_is_survived_and_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, {"item": [finding("item", "error", 1)]})
+
+    def crash(recording):
+        yield finding("detach", "error", 2)
+        raise KeyError("lost")
+
+    monkeypatch.setattr(module_of("detach"), "find", crash)
+    recording = Recording()
+    assert {f.cause for f in diagnoses.diagnose(recording)} == {"item", "detach"}
+    (note,) = recording.notes
+    assert "detach" in note and "KeyError: 'lost'" in note

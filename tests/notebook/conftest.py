@@ -1,0 +1,27 @@
+"""Shells to run cells in: one in this process, and a real kernel."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # kernel_session and kernel_checks, which tests/colab uses too
+
+from in_process import Shell  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def module_shell() -> Iterator[Shell]:
+    shell = Shell()
+    yield shell
+    shell.close()
+
+
+@pytest.fixture
+def shell(module_shell: Shell, capsys: pytest.CaptureFixture[str]) -> Shell:
+    """A shell with gradnb loaded and an empty namespace."""
+    module_shell.fresh(capsys)
+    return module_shell
