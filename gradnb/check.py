@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from types import CodeType, TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from .errors import UsageError
 from .recorder.frames import Frames, user_frame
@@ -68,7 +68,7 @@ class Check:
             self._abandon()
         return self.report
 
-    def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> bool:
+    def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> Literal[False]:
         global _last, _running
         if self._outer is not None:
             return False
@@ -102,7 +102,9 @@ class Check:
                 pass
 
 
-def check(*, steps: int = 5, models: list[str] | None = None, loss: str | None = None, graph: bool = True, namespace: dict[str, Any] | None = None) -> Check:
+def check(
+    *, steps: int = 5, models: list[str] | None = None, loss: str | None = None, graph: bool = True, namespace: dict[str, Any] | None = None
+) -> Check:
     """Check a block of training code: ``with gradnb.check() as report: …``.
 
     The block runs exactly as it would alone; the report is complete when it ends. ``steps`` optimizer steps are recorded in

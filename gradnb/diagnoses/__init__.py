@@ -65,7 +65,7 @@ def explain(slug: str | None = None) -> str:
     if slug is None:
         width = max(len(name) for name in slugs())
         lines = [f"{name:<{width}}  {summary(name)}" for name in slugs()]
-        return "\n".join(["The causes that gradnb names; explain(\"<cause>\") tells more.", "", *lines])
+        return "\n".join(['The causes that gradnb names; explain("<cause>") tells more.', "", *lines])
     module = _find(slug)
     title, _, rest = _text(module).partition("\n")
     parts = [slug, "=" * len(slug), "", title, rest.rstrip()]

@@ -32,7 +32,11 @@ def classify(graph: Graph, edge: Edge) -> Cut | None:
     if op.kind == "escape":
         cause = "numpy" if op.name in _NUMPY else "item"
         details = {"into": _into(graph, edge)}
-        if details["into"] and op.name in ("__float__", "__index__", "item") and _packs(details["into"], recording.sites[site].code if site >= 0 else ""):
+        if (
+            details["into"]
+            and op.name in ("__float__", "__index__", "item")
+            and _packs(details["into"], recording.sites[site].code if site >= 0 else "")
+        ):
             cause = "rewrap"
         return Cut(cause, site, op.name, (cause, _line(recording, site)), edge, details=details)
     if op.kind == "cut":
@@ -62,6 +66,25 @@ def classify(graph: Graph, edge: Edge) -> Cut | None:
     return Cut("nondifferentiable", site, op.name, ("nondifferentiable", _line(recording, site)), edge)
 
 
+def hard(graph: Graph, edge: Edge) -> Cut | None:
+    """The cut of an edge that no switch could mend: a number, an index, a comparison, whatever the grad mode was."""
+    recording = graph.recording
+    op = recording.ops[edge.op]
+    site = op.stack[0] if op.stack else -1
+    if site < 0:
+        return None
+    if op.kind == "escape":
+        return classify(graph, edge)
+    source, target = recording.values[edge.source], recording.values[edge.target]
+    whole = ("int", "uint", "bool")
+    if op.kind == "op" and not edge.chooses and target.dtype.startswith(whole) and not source.dtype.startswith(whole):
+        cause = "integer-cast" if op.name in _CASTS else "nondifferentiable"
+        return Cut(
+            cause, site, op.name, (cause, _line(recording, site)), edge, details={"dtype": target.dtype} if op.name in _CASTS else {}
+        )
+    return None
+
+
 def _line(recording: Recording, site: int) -> tuple:
     if site < 0:
         return ("", 0)
@@ -78,8 +101,8 @@ def _region(graph: Graph, edge: Edge, site: int) -> Cut | None:
     if region.library == "torch.distributions":
         details = {"library": region.library}
         return Cut("nondifferentiable", site, "sample", ("nondifferentiable", _line(recording, site)), edge, details=details)
-    details = {"region": region.kind, "decorator": region.decorator}
-    return Cut("no-grad", region.site, region.kind, ("no-grad", _line(recording, region.site)), edge, details=details)
+    switched: dict = {"region": region.kind, "decorator": region.decorator}
+    return Cut("no-grad", region.site, region.kind, ("no-grad", _line(recording, region.site)), edge, details=switched)
 
 
 def _function(recording: Recording, edge: Edge, site: int) -> Cut:
@@ -92,7 +115,9 @@ def _function(recording: Recording, edge: Edge, site: int) -> Cut:
     if not op.grad_enabled:
         region = recording.regions[op.region] if op.region >= 0 else None
         if region is not None:
-            return Cut("no-grad", region.site, region.kind, ("no-grad", _line(recording, region.site)), edge, details={"region": region.kind})
+            return Cut(
+                "no-grad", region.site, region.kind, ("no-grad", _line(recording, region.site)), edge, details={"region": region.kind}
+            )
     return Cut("custom-function", site, "apply", ("custom-function", op.function), edge, details={"function": op.function})
 
 
@@ -118,14 +143,12 @@ def _into(graph: Graph, edge: Edge) -> str:
     if made >= 0:
         op = graph.recording.ops[made]
         return f"torch.{op.name}" if op.kind == "factory" else ""
-    if edge.target in graph.recording.met:
-        return "FloatTensor"
-    return ""
+    return graph.provenance.constructor(edge.target)
 
 
 def _packs(into: str, code: str) -> bool:
     """The constructor itself turned a tensor into a number: ``torch.FloatTensor([a, b])``."""
-    return into == "FloatTensor" and ("Tensor(" in code) and ".item" not in code
+    return into.endswith("Tensor") and "Tensor(" in code and ".item" not in code
 
 
 def location(recording: Recording, site: int) -> Location | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..recorder.recording import Recording
-from .classify import Cut, classify
+from .classify import Cut, classify, hard
 from .graph import Cone, Edge, Graph
 from .lead import Lead
 from .path import gradient_path
@@ -53,7 +53,6 @@ def lost(recording: Recording) -> list[Lead]:
 
 
 def _explain(graph: Graph, cone: Cone, hunger: Hunger, todo: list[int], leads: list[Lead]) -> set[int]:
-    recording = graph.recording
     fed, reached = cone.fed(), cone.reached()
     mask = 0
     for number in todo:
@@ -98,7 +97,7 @@ def group_cuts(graph: Graph, cone: Cone, mask: int) -> list[Group]:
         group = groups.setdefault(cut.key, Group())
         group.cuts.append(cut)
         group.starved |= starved
-        group.indexed = group.indexed and (edge.index or _only_indexes(cone, edge.target))
+        group.indexed = group.indexed and (edge.chooses or _only_indexes(cone, edge.target))
         sources.setdefault(cut.key, set()).add(edge.source)
     for key, group in groups.items():
         above: set[int] = set()
@@ -118,38 +117,36 @@ def _only_indexes(cone: Cone, value: int) -> bool:
         seen.add(v)
         if v in cone.losses:
             return False
-        todo.extend(e.target for e in cone.children.get(v, ()) if not e.index)
+        todo.extend(e.target for e in cone.children.get(v, ()) if not e.chooses)
         if len(seen) > 200:
             return False
     return True
 
 
 def _end_of_the_line(graph: Graph, cone: Cone, cut: Cut) -> Cut:
-    """``x.detach().numpy()`` is about NumPy: a cut that only prepares an escape in the same function is named for the escape."""
+    """``x.detach().numpy()`` is about NumPy: a switch that could be turned (detach, no_grad) gives way to a cut behind it
+    that could not, where all the data goes through such cuts and taking the switch away would mend nothing."""
     if cut.cause not in ("detach", "data", "no-grad"):
         return cut
-    recording = graph.recording
-    op = recording.ops[cut.edge.op]
-    here = recording.sites[op.stack[0]] if op.stack else None
-    todo, seen, escapes = [cut.edge.target], set(), []
+    todo, found = [cut.edge.target], list[Cut]()
+    seen: set[int] = set()
     while todo:
-        v = todo.pop()
+        v = todo.pop(0)
         if v in seen:
             continue
         seen.add(v)
         if v in cone.losses or len(seen) > 500:
             return cut
         for edge in cone.children.get(v, ()):
-            (escapes if recording.ops[edge.op].kind == "escape" else todo).append(edge if recording.ops[edge.op].kind == "escape" else edge.target)  # type: ignore[attr-defined]
-    for edge in escapes:
-        stack = recording.ops[edge.op].stack
-        there = recording.sites[stack[0]] if stack else None
-        if here is not None and there is not None and (there.filename, there.function) == (here.filename, here.function):
-            found = classify(graph, edge)
-            if found is not None:
-                found.edge = cut.edge
-                return found
-    return cut
+            behind = hard(graph, edge)
+            if behind is None:
+                todo.append(edge.target)
+            else:
+                found.append(behind)
+    if not found:
+        return cut
+    found[0].edge = cut.edge
+    return found[0]
 
 
 def cut_lead(graph: Graph, cone: Cone, hunger: Hunger, group: Group, numbers: list[int], others: list[Group]) -> Lead:
@@ -218,7 +215,8 @@ def _workaround(graph: Graph, cone: Cone) -> str:
 
 def _later(graph: Graph, cone: Cone, cut: Cut) -> list[Cut]:
     """Further cuts behind the first one, on the way to the loss."""
-    todo, seen, found = [cut.edge.target], set(), {}
+    todo, seen = [cut.edge.target], set[int]()
+    found: dict[tuple, Cut] = {}
     recording = graph.recording
     while todo and len(seen) < 400:
         v = todo.pop(0)

@@ -11,6 +11,10 @@ from ..recorder.recording import Op, Recording
 from ..recorder.slices import Slicer
 
 CHECKPOINT = "CheckpointFunction"
+_INDEXED = set(
+    "__getitem__ gather index_select take take_along_dim scatter scatter_ scatter_add scatter_add_ scatter_reduce where masked_select "
+    "masked_fill masked_fill_ index_add index_add_ __setitem__ embedding index_put_".split()
+)
 
 
 class Edge(NamedTuple):
@@ -20,7 +24,7 @@ class Edge(NamedTuple):
     target: int
     op: int
     carries: bool
-    index: bool = False  # the source only chose where to look (an index, a mask)
+    chooses: bool = False  # the source only chose where to look (an index, a mask)
 
 
 class Graph:
@@ -113,7 +117,14 @@ class Graph:
             when, written = writes[at]
             if written != source and when > self.recording.values[source].op and when != made:
                 v, w = self.recording.values[value], self.recording.values[written]
-                edges.append(Edge(written, value, when if not w.requires_grad else made, w.requires_grad and v.requires_grad and op.kind not in ("cut", "leaf")))
+                edges.append(
+                    Edge(
+                        written,
+                        value,
+                        when if not w.requires_grad else made,
+                        w.requires_grad and v.requires_grad and op.kind not in ("cut", "leaf"),
+                    )
+                )
         return edges
 
     def _from_python(self, value: int) -> list[Edge]:
@@ -233,7 +244,4 @@ def _only_shape(name: str, position: int) -> bool:
 
 
 def _is_index(dtype: str, name: str) -> bool:
-    return dtype.startswith(("int", "uint", "bool")) and name in (
-        "__getitem__", "gather", "index_select", "take", "take_along_dim", "scatter", "scatter_", "scatter_add", "scatter_add_", "scatter_reduce",
-        "where", "masked_select", "masked_fill", "masked_fill_", "index_add", "index_add_", "__setitem__", "embedding", "index_put_",
-    )  # fmt: skip
+    return dtype.startswith(("int", "uint", "bool")) and name in _INDEXED

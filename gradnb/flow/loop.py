@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..recorder.recording import Event, Optimizer, Recording
+from .cuts import graph_of
 from .lead import Lead
 
 _CLEARING = set("zero_ mul_ copy_ fill_ set_ __imul__ _foreach_zero_ _foreach_mul_ clamp_".split())
@@ -23,13 +24,13 @@ def _piling_up(recording: Recording) -> list[Lead]:
         piled = [
             (before, after)
             for before, after in zip(steps, steps[1:])
-            if after[1].uncleared and _added(recording, before[0], after[0], after[1]) and not _cleared_by_hand(recording, before[1], after[1])
+            if after[1].uncleared
+            and _added(recording, before[0], after[0], after[1].uncleared)
+            and not _cleared_by_hand(recording, before[1], after[1])
         ]
         if len(piled) < max(1, (len(steps) - 1) // 2):
             continue
-        backward = next(
-            (e for e in reversed(recording.events[: piled[0][1][0]]) if e.kind == "backward" and e.ok), piled[0][1][1]
-        )
+        backward = next((e for e in reversed(recording.events[: piled[0][1][0]]) if e.kind == "backward" and e.ok), piled[0][1][1])
         lead = Lead("zero-grad-missing", recording.location(backward.stack), rank=30)
         lead.expression = lead.location.code if lead.location else ""
         lead.affected = [recording.parameters[n].name for n in dict.fromkeys(n for g in optimizer.groups for n in g)]
@@ -41,8 +42,10 @@ def _piling_up(recording: Recording) -> list[Lead]:
     return leads
 
 
-def _added(recording: Recording, start: int, end: int, step: Event) -> bool:
-    return any(e.kind == "backward" and e.ok for e in recording.events[start + 1 : end])
+def _added(recording: Recording, start: int, end: int, numbers: tuple[int, ...]) -> bool:
+    """Did a backward between two events give these parameters more gradient."""
+    graph, mask = graph_of(recording), sum(1 << n for n in numbers)
+    return any(e.kind == "backward" and e.ok and graph.cone(e.losses).fed() & mask for e in recording.events[start + 1 : end])
 
 
 def _cleared_by_hand(recording: Recording, before: Event, after: Event) -> bool:
@@ -85,15 +88,14 @@ def _receives(recording: Recording, optimizer: Optimizer) -> bool:
 def _other_stepped(recording: Recording) -> list[Lead]:
     """The optimizer that steps holds nothing that the losses reach; the one that holds it never steps."""
     stepping = [i for i, o in enumerate(recording.optimizers) if o.steps]
-    idle = [o for o in recording.optimizers if not o.steps and o.alive and not o.failed and _receives(recording, o)]
+    idle = [
+        o for o in recording.optimizers if not o.steps and o.alive and not o.failed and _receives(recording, o) and not _moved(recording, o)
+    ]
     if recording.raised is not None or not stepping or not idle:
         return []
     leads = []
     for index in stepping:
-        optimizer = recording.optimizers[index]
-        numbers = [n for g in optimizer.groups for n in g]
-        hungry = [recording.parameters[n] for n in numbers]
-        if not hungry or any(p.reached or p.gradient not in ("none",) for p in hungry):
+        if not _steps_for_nothing(recording, index):
             continue
         step = next(e for e in recording.events if e.kind == "step" and e.optimizer == index)
         lead = Lead("step-missing", recording.location(step.stack), rank=46)
@@ -102,3 +104,19 @@ def _other_stepped(recording: Recording) -> list[Lead]:
         lead.details = {"kind": "other", "optimizer": idle[0].label or idle[0].name}
         leads.append(lead)
     return leads
+
+
+def _moved(recording: Recording, optimizer: Optimizer) -> bool:
+    return any(recording.parameters[n].moved for g in optimizer.groups for n in g)
+
+
+def _steps_for_nothing(recording: Recording, index: int) -> bool:
+    """An optimizer whose parameters no loss reaches, or that steps again on gradients it has already used."""
+    numbers = tuple(n for g in recording.optimizers[index].groups for n in g)
+    parameters = [recording.parameters[n] for n in numbers]
+    if parameters and all(not p.reached and p.gradient == "none" for p in parameters):
+        return True
+    steps = [(i, e) for i, e in enumerate(recording.events) if e.kind == "step" and e.optimizer == index]
+    return any(
+        after[1].uncleared and not _added(recording, before[0], after[0], after[1].uncleared) for before, after in zip(steps, steps[1:])
+    )

@@ -25,35 +25,39 @@ def gradient_path(graph: Graph, cone: Cone, cut: Edge, parameter: int) -> list[H
 
 def _back(cone: Cone, value: int, parameter: int, recording: Recording) -> list[Edge]:
     """Edges from the parameter to a value, along which the gradient flows."""
-    todo, came = [value], {value: None}
+    todo: list[int] = [value]
+    came: dict[int, Edge | None] = {value: None}
     while todo:
         v = todo.pop(0)
         if recording.values[v].parameter == parameter:
-            path, at = [], came[v]
+            path: list[Edge] = []
+            at = came[v]
             while at is not None:
                 path.append(at)
                 at = came[at.target]
             return path or [Edge(v, v, -1, True)]
         for edge in cone.edges.get(v, ()):
             if edge.carries and edge.source not in came and cone.live.get(edge.source, 0) >> max(parameter, 0) & 1:
-                came[edge.source] = edge  # type: ignore[assignment]
+                came[edge.source] = edge
                 todo.append(edge.source)
     return []
 
 
 def _forward(cone: Cone, value: int) -> list[Edge]:
-    todo, came = [value], {value: None}
+    todo: list[int] = [value]
+    came: dict[int, Edge | None] = {value: None}
     while todo:
         v = todo.pop(0)
         if v in cone.losses:
-            path, at = [], came[v]
+            path: list[Edge] = []
+            at = came[v]
             while at is not None:
                 path.append(at)
                 at = came[at.source]
             return list(reversed(path))
         for edge in cone.children.get(v, ()):
             if edge.target not in came:
-                came[edge.target] = edge  # type: ignore[assignment]
+                came[edge.target] = edge
                 todo.append(edge.target)
     return []
 

@@ -106,4 +106,4 @@ def last_return(recording: Recording, location: Location) -> Location | None:
     returns = [n for n in ast.walk(scope) if isinstance(n, ast.Return) and source.scope(span(n)) is scope and n.value is not None]
     later = [n for n in returns if n.lineno > location.line]
     chosen = (later or returns)[-1:] if returns else []
-    return locate(recording, source, chosen[0], scope.name) if chosen else None
+    return locate(recording, source, chosen[0]) if chosen else None

@@ -28,7 +28,12 @@ def raised(recording: Recording) -> list[Lead]:
 
 def _not_scalar(recording: Recording) -> list[Lead]:
     event = next(
-        (e for e in reversed(recording.events) if e.kind in ("backward", "grad") and not e.ok and "only for scalar outputs" in (e.error or "")), None
+        (
+            e
+            for e in reversed(recording.events)
+            if e.kind in ("backward", "grad") and not e.ok and "only for scalar outputs" in (e.error or "")
+        ),
+        None,
     )
     if event is None or recording.raised is None or not event.losses:
         return []
@@ -89,7 +94,10 @@ def _reduced_elsewhere(graph, call: ast.Call, function: str) -> bool:  # type: i
                 continue
             parent = source.parents.get(node)
             if _reduced_here(parent) or (
-                isinstance(parent, ast.Call) and isinstance(parent.func, ast.Attribute) and parent.func.attr in ("mean", "sum") and node in parent.args
+                isinstance(parent, ast.Call)
+                and isinstance(parent.func, ast.Attribute)
+                and parent.func.attr in ("mean", "sum")
+                and node in parent.args
             ):
                 return True
     return False

@@ -78,9 +78,7 @@ def losses_before(recording: Recording, steps: list[tuple[int, Event]]) -> list[
 
 def _fed_elsewhere(recording: Recording, optimizer: int, number: int) -> bool:
     """Another optimizer holds the parameter too and moved it with a gradient."""
-    return any(
-        e.kind == "step" and e.optimizer != optimizer and e.states.get(number, ("none", None))[0] == "ok" for e in recording.events
-    )
+    return any(e.kind == "step" and e.optimizer != optimizer and e.states.get(number, ("none", None))[0] == "ok" for e in recording.events)
 
 
 def _of_failure(recording: Recording, event: Event) -> Hunger:
@@ -89,4 +87,20 @@ def _of_failure(recording: Recording, event: Event) -> Hunger:
         numbers = dict.fromkeys(i for i, p in enumerate(recording.parameters) if p.listed)
     asked = [recording.values[v].parameter for v in event.inputs if recording.values[v].parameter >= 0]
     trainable = [n for n in (asked or numbers) if recording.parameters[n].ever_trainable]
+    if not asked:
+        # what another loss feeds does not wait for this one
+        elsewhere = _fed_by_others(recording, event)
+        trainable = [n for n in trainable if not elsewhere >> n & 1] or trainable
     return Hunger(trainable, [event.losses], event=event, wanted=event.inputs)
+
+
+def _fed_by_others(recording: Recording, event: Event) -> int:
+    """Bit set of the parameters that some other backward, one that worked, gives a gradient to."""
+    from .cuts import graph_of
+
+    graph, found = graph_of(recording), 0
+    for losses in dict.fromkeys(
+        e.losses for e in recording.events if e.kind in ("backward", "grad") and e.ok and e.losses and e is not event
+    ):
+        found |= graph.cone(losses).fed()
+    return found

@@ -72,7 +72,11 @@ def _sink(recording: Recording, values: list[int]) -> int | None:
             reached.update(op.outputs)
             if op.outputs:
                 last = index
-    ends = [i for i, op in enumerate(recording.ops) if op.outputs and set(op.outputs) & reached and not set(op.outputs) & consumed and op.grad_enabled]
+    ends = [
+        i
+        for i, op in enumerate(recording.ops)
+        if op.outputs and set(op.outputs) & reached and not set(op.outputs) & consumed and op.grad_enabled
+    ]
     return ends[-1] if ends else last
 
 
@@ -85,10 +89,17 @@ def _dropped(recording: Recording, sink: int) -> tuple[Location | None, Location
             return location, None
         if isinstance(found[1], ast.Return) or location.function == "<lambda>":
             continue
+        if isinstance(found[1], ast.Expr) and _whole(recording, location, found[1]):  # a bare call: its result is thrown away on the spot
+            return location, None
         returned = last_return(recording, location)
         return returned or location, location
     stack = recording.ops[sink].stack
     return (recording.sites[stack[-1]] if stack else None), None
+
+
+def _whole(recording: Recording, location: Location, statement: ast.Expr) -> bool:
+    """Is the call the whole statement, and not an argument of an ``append``."""
+    return location.column == statement.col_offset and location.end_column == statement.end_col_offset
 
 
 def _defined(recording: Recording, module: str) -> Location | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-from ..recorder.recording import Holder, Parameter, Recording
+from ..recorder.recording import Holder, Location, Optimizer, Parameter, Recording
 from .cuts import graph_of
 from .lead import Lead
 from .places import assigned, attribute_assigned, generator_of
@@ -69,7 +69,7 @@ def _frozen_groups(recording: Recording) -> list[Lead]:
             if not group or not all(set(group) <= set(e.frozen) for e in steps):
                 continue
             names = [recording.parameters[n].name for n in group]
-            lead = Lead("frozen", *_freezing(recording, group, optimizer.site), affected=names, rank=90 + len(names))
+            lead = Lead("frozen", _freezing(recording, group, optimizer.site), affected=names, rank=90 + len(names))
             lead.expression = lead.location.code if lead.location else ""
             lead.details = {"group": number, "all": len(optimizer.groups) == 1, "optimizer": optimizer.label or optimizer.name}
             if optimizer.site >= 0:
@@ -93,22 +93,22 @@ def _all_frozen(recording: Recording) -> list[Lead]:
     if not frozen:
         return []
     optimizer = next((o for o in recording.optimizers if any(n in frozen for g in o.groups for n in g)), None)
-    lead = Lead("frozen", *_freezing(recording, tuple(frozen), optimizer.site if optimizer else -1), rank=110)
+    lead = Lead("frozen", _freezing(recording, tuple(frozen), optimizer.site if optimizer else -1), rank=110)
     lead.affected = [recording.parameters[n].name for n in frozen]
     lead.expression = lead.location.code if lead.location else ""
     lead.details = {"all": True, "raised": True}
     return [lead]
 
 
-def _freezing(recording: Recording, numbers: tuple[int, ...], otherwise: int) -> tuple:
+def _freezing(recording: Recording, numbers: tuple[int, ...], otherwise: int) -> Location | None:
     """Where the parameters were switched off: the last time for the first of them, else a line that reads like it."""
     for number, on, stack in reversed(recording.switches):
         if number in numbers and not on and stack:
-            return (recording.sites[stack[0]],)
+            return recording.sites[stack[0]]
     written = [p for p in attribute_assigned(recording, "requires_grad") if "False" in p.code]
     if written:
-        return (written[0],)
-    return (recording.sites[otherwise] if otherwise >= 0 else None,)
+        return written[0]
+    return recording.sites[otherwise] if otherwise >= 0 else None
 
 
 # -- unregistered ------------------------------------------------------------------------------------------------------------
@@ -166,7 +166,11 @@ def _dropped(recording: Recording) -> list[Lead]:
             missing = sorted(before - now)
             if not missing or not (before & now):
                 continue
-            if any(e.kind == "step" and e.states.get(n, ("none",))[0] == "ok" and e.time > new.time for e in recording.events for n in missing[:1]):
+            if any(
+                e.kind == "step" and e.states.get(n, ("none",))[0] == "ok" and e.time > new.time
+                for e in recording.events
+                for n in missing[:1]
+            ):
                 continue
             generator = generator_of(recording, new.stack) if new.empty_groups else None
             place = generator or (recording.sites[new.site] if new.site >= 0 else None)
@@ -193,7 +197,7 @@ def _orphans(recording: Recording) -> list[Lead]:
     orphans: dict[str, list[int]] = {}
     for number, p in enumerate(recording.parameters):
         if fed >> number & 1 and p.registered and number not in held and number not in hidden and p.trainable:
-            if not p.moved and not p.hand_set and p.alive:
+            if not p.moved and not p.hand_set and p.alive and not _computed(recording, p):
                 orphans.setdefault(p.root, []).append(number)
     leads = []
     for root, numbers in orphans.items():
@@ -208,13 +212,24 @@ def _orphans(recording: Recording) -> list[Lead]:
         lead.severity = "error" if siblings or stale else "warning"
         lead.expression = place.code if place else ""
         lead.details = {"stale": bool(stale), "replaced": replaced is not None, "optimizer": optimizer.label or optimizer.name}
+        # what the optimizer holds instead of them is the same fault seen from the other side
+        left_behind = {n for g in optimizer.groups for n in g if not recording.parameters[n].registered or stale}
+        recording.memo.setdefault("explained", set()).update(left_behind)
         if replaced is not None and optimizer.site >= 0:
             lead.related.append((recording.sites[optimizer.site], "the optimizer was built before that, here"))
         leads.append(lead)
     return leads
 
 
-def _stale(recording: Recording, optimizer) -> bool:  # type: ignore[no-untyped-def]
+def _computed(recording: Recording, p: Parameter) -> bool:
+    """Made anew from other tensors in each round (a re-parameterised weight): no optimizer could hold it."""
+    if p.value < 0:
+        return False
+    own = recording.values[p.value].parameter
+    return bool(graph_of(recording).cone((p.value,)).reached() & ~(1 << max(own, 0)))
+
+
+def _stale(recording: Recording, optimizer: Optimizer) -> bool:
     """None of the optimizer's parameters took part in any loss: it holds those of an object that is not trained any more."""
     numbers = [n for g in optimizer.groups for n in g]
     return bool(numbers) and all(recording.parameters[n].gradient == "none" and not recording.parameters[n].reached for n in numbers)
@@ -225,7 +240,7 @@ def _trains_alone(recording: Recording, numbers: list[int]) -> bool:
     return all(recording.parameters[n].training and recording.parameters[n].called for n in numbers)
 
 
-def _replaced(recording: Recording, numbers: list[int], after: int):  # type: ignore[no-untyped-def]
+def _replaced(recording: Recording, numbers: list[int], after: int) -> Location | None:
     """``model.head = nn.Linear(…)`` behind the optimizer's construction."""
     if after < 0:
         return None
@@ -264,7 +279,15 @@ def _non_leaf(recording: Recording) -> list[Lead]:
     first = min((e.time for e in recording.events if e.kind == "backward"), default=0)
     leads: dict[int, Lead] = {}
     for number, p in enumerate(recording.parameters):
-        if p.registered or p.optimizer is not None or not p.ever_trainable or number in hidden or p.value < 0 or p.moved or _in_namespace(p):
+        if (
+            p.registered
+            or p.optimizer is not None
+            or not p.ever_trainable
+            or number in hidden
+            or p.value < 0
+            or p.moved
+            or _in_namespace(p)
+        ):
             continue
         values = [v for v, value in enumerate(recording.values) if value.parameter == number]
         derived = {e.target for cone in cones for v in values for e in cone.children.get(v, ()) if e.carries}
@@ -285,5 +308,3 @@ def _non_leaf(recording: Recording) -> list[Lead]:
 
 def _in_namespace(p: Parameter) -> bool:
     return p.listed and not p.is_parameter
-
-

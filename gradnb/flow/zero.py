@@ -11,7 +11,20 @@ from .lead import Lead
 from .starved import Hunger, hungry
 
 _FLAT = {"RoundBackward", "FloorBackward", "CeilBackward", "SignBackward", "TruncBackward", "FracBackward", "HeavisideBackward"}
-_SATURATING = ("Clamp", "Relu", "Threshold", "Hardtanh", "Hardsigmoid", "Hardswish", "Sigmoid", "Tanh", "Softmax", "Maximum", "Minimum", "Where")
+_SATURATING = (
+    "Clamp",
+    "Relu",
+    "Threshold",
+    "Hardtanh",
+    "Hardsigmoid",
+    "Hardswish",
+    "Sigmoid",
+    "Tanh",
+    "Softmax",
+    "Maximum",
+    "Minimum",
+    "Where",
+)
 
 
 def zeros(recording: Recording) -> list[Lead]:
@@ -61,7 +74,9 @@ def _legitimate(recording: Recording, number: int, starved: list[int]) -> bool:
     prefix = parameter.name.rpartition(".")[0]
     if len(parameter.shape) <= 1 and prefix:
         siblings = [
-            i for i, p in enumerate(recording.parameters) if i != number and p.name.rpartition(".")[0] == prefix and p.ever_trainable and p.optimizer is not None
+            i
+            for i, p in enumerate(recording.parameters)
+            if i != number and p.name.rpartition(".")[0] == prefix and p.ever_trainable and p.optimizer is not None
         ]
         return bool(siblings) and not any(i in starved for i in siblings)
     return False
@@ -114,7 +129,8 @@ def _backward_fault(recording: Recording, slicer: Slicer, birth: ZeroBirth) -> t
     if here is None or source is None:
         return here, details
     body = next(
-        (s for s in source.scopes if isinstance(s, ast.FunctionDef) and s.name == here.function and _starts(s) <= here.line <= s.lineno), None
+        (s for s in source.scopes if isinstance(s, ast.FunctionDef) and s.name == here.function and _starts(s) <= here.line <= s.lineno),
+        None,
     )
     if body is None:
         return here, details
@@ -126,7 +142,9 @@ def _backward_fault(recording: Recording, slicer: Slicer, birth: ZeroBirth) -> t
             # autograd hands a gradient back for tensor arguments; in source they stand among the others
             blank = [i for i, e in enumerate(parts) if isinstance(e, ast.Constant) and e.value is None]  # type: ignore[arg-type]
             if blank:
-                details["missing"] = f"returns None for argument {position + 1}" if position in blank else "returns None for a tensor argument"
+                details["missing"] = (
+                    f"returns None for argument {position + 1}" if position in blank else "returns None for a tensor argument"
+                )
                 return _at(recording, here, node), details
     arguments = [a.arg for a in body.args.args][1:]
     read = {n.id for n in ast.walk(body) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
@@ -135,7 +153,9 @@ def _backward_fault(recording: Recording, slicer: Slicer, birth: ZeroBirth) -> t
         details["ignored"] = ignored[0]
         return _at(recording, here, body, one_line=True), details
     if returns:
-        details["missing"] = f"returns zeros for argument {position + 1}" if birth.kind == "custom-zero" else f"returns None for argument {position + 1}"
+        details["missing"] = (
+            f"returns zeros for argument {position + 1}" if birth.kind == "custom-zero" else f"returns None for argument {position + 1}"
+        )
         return _at(recording, here, returns[-1]), details
     return here, details
 

@@ -24,9 +24,11 @@ def build(recorder: "Recorder") -> Recording:
     places = Places(recorder.cells)
     recording = Recording(sites=places.locations, sources=places.sources, cells=dict(recorder.cells))
     log = recorder.log
-    recording.ops = [_op(raw, places, recorder) for raw in log.ops]
+    ops = [None if raw is None else RawOp._make(raw) for raw in log.ops]
+    recording.ops = [_op(raw, places, recorder) for raw in ops]
     recording.values = [
-        Value(v.op, v.requires_grad, str(v.dtype)[6:], tuple(v.shape), v.leaf, "tensor", v.group, -1, v.inference) for v in log.values
+        Value(op, requires_grad, str(dtype)[6:], tuple(shape), leaf, "tensor", group, -1, inference)
+        for op, requires_grad, dtype, shape, leaf, group, inference in log.values
     ]
     recording.met = {value: (op, position) for value, op, position in log.fresh}
     recording.regions = [_region(raw, places) for raw in log.regions]
@@ -42,9 +44,9 @@ def build(recorder: "Recorder") -> Recording:
     numbers = {id(p.reference()): p.number for p in census.people if p.reference() is not None}
     recording.switches = [(numbers[i], on, places.stack(sites)) for i, on, sites in recorder.freezes if i in numbers]
     recording.modules = {name: type(ref()).__name__ if ref() is not None else "" for name, ref in census.roots.items()}
-    recording.raised = _raised(recorder, places)
+    recording.raised = _raised(recorder, places, recording.ops)
     recording.notes = list(recorder.notes)
-    recording.counted_steps = recorder.counted_steps
+    recording.counted_steps = recorder.training.counted
     recording.environment = environment()
     return recording
 
@@ -148,7 +150,7 @@ def _name_values(recorder: "Recorder", recording: Recording) -> None:
 
 def _optimizers(recorder: "Recorder", recording: Recording, places: Places) -> None:
     labels = recorder.census.optimizer_labels
-    for index, raw in enumerate(recorder.optimizers):
+    for index, raw in enumerate(recorder.training.optimizers):
         label = labels.get(raw.key, "")
         stack = places.stack(raw.sites)
         recording.optimizers.append(
@@ -158,7 +160,7 @@ def _optimizers(recorder: "Recorder", recording: Recording, places: Places) -> N
                 stack[0] if stack else -1,
                 stack,
                 tuple(tuple(g) for g in raw.groups),
-                raw.steps,
+                raw.steps + raw.late_steps,
                 raw.time,
                 raw.reference() is not None,
                 raw.empty_groups,
@@ -171,7 +173,7 @@ def _optimizers(recorder: "Recorder", recording: Recording, places: Places) -> N
                 parameter.optimizer, parameter.group, parameter.listed = index, group_number, True
                 if not parameter.name:
                     parameter.name = f"{label or raw.kind}.param_groups[{group_number}]['params'][{position}]"
-    for number, parameter in enumerate(recording.parameters):
+    for parameter in recording.parameters:
         if not parameter.name:
             shape = "×".join(map(str, parameter.shape)) or "scalar"
             parameter.name = f"unnamed {'parameter' if parameter.is_parameter else 'tensor'} ({shape})"
@@ -217,11 +219,13 @@ def _losses(recorder: "Recorder", recording: Recording, places: Places) -> None:
 
 def _births(recorder: "Recorder", recording: Recording, places: Places) -> None:
     spans = sorted((op.first_node, op.last_node, i) for i, op in enumerate(recording.ops) if op.last_node > op.first_node >= 0)
-    for scan in recorder.scans:
+    for scan in recorder.backward.scans:
         for birth in scan.births:
             op = -1
             for first, last, index in spans:
-                if first <= birth.sequence < last and (op < 0 or last - first <= recording.ops[op].last_node - recording.ops[op].first_node):
+                if first <= birth.sequence < last and (
+                    op < 0 or last - first <= recording.ops[op].last_node - recording.ops[op].first_node
+                ):
                     op = index
             site = -1
             if birth.function_code is not None:
@@ -230,7 +234,16 @@ def _births(recorder: "Recorder", recording: Recording, places: Places) -> None:
             stack = recording.ops[op].stack if op >= 0 else ()
             recording.births.append(
                 ZeroBirth(
-                    birth.kind, birth.node, op, stack, tuple(birth.parameters), scan.event, birth.function, site, birth.outputs, birth.detail
+                    birth.kind,
+                    birth.node,
+                    op,
+                    stack,
+                    tuple(birth.parameters),
+                    scan.event,
+                    birth.function,
+                    site,
+                    birth.outputs,
+                    birth.detail,
                 )
             )
 
@@ -245,13 +258,13 @@ def _holders(recorder: "Recorder", recording: Recording, places: Places) -> None
         )
 
 
-def _raised(recorder: "Recorder", places: Places) -> Raised | None:
+def _raised(recorder: "Recorder", places: Places, ops: list[Op]) -> Raised | None:
     error = recorder.error
     if error is None:
         return None
     stack = places.stack(recorder.frames.of_traceback(error.__traceback__))
-    op = next((i for i in range(len(recorder.log.ops) - 1, -1, -1) if recorder.log.ops[i] is not None and recorder.log.ops[i].error), -1)  # type: ignore[union-attr]
-    if op >= 0 and str(error)[:80] not in (recorder.log.ops[op].error or ""):  # type: ignore[union-attr]
+    op = next((i for i in range(len(ops) - 1, -1, -1) if ops[i].error), -1)
+    if op >= 0 and str(error)[:80] not in (ops[op].error or ""):
         op = -1
     return Raised(type(error).__name__, str(error), stack, isinstance(error, KeyboardInterrupt), op, _values(recorder, error))
 

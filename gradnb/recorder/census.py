@@ -12,7 +12,8 @@ import torch
 from .holders import hidden
 
 if TYPE_CHECKING:
-    from .recorder import RawOptimizer, Recorder
+    from .events import RawOptimizer
+    from .recorder import Recorder
 
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType)
 
@@ -89,6 +90,15 @@ class Census:
         return found
 
     def optimizer(self, raw: "RawOptimizer", optimizer: Any) -> None:
+        signature = tuple(
+            [
+                (len(g["params"]), id(g["params"][0]) if g["params"] else 0, id(g["params"][-1]) if g["params"] else 0)
+                for g in optimizer.param_groups
+            ]
+        )
+        if raw.signature == signature:
+            return
+        raw.signature = signature
         raw.groups = [[self.number(p) for p in group["params"]] for group in optimizer.param_groups]
         raw.empty_groups = tuple(i for i, group in enumerate(optimizer.param_groups) if not group["params"])
 

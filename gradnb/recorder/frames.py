@@ -16,7 +16,7 @@ import torch
 
 from .recording import Location
 
-SKIP, USER, STOP = 0, 1, 2
+SKIP, USER, STOP, MODULE = 0, 1, 2, 3  # MODULE: the recorder's own wrapper around a module call
 
 # Library code that changes what an operation inside it means; met on the way to the user's frame, it is noted as "via".
 _VIA_FILES = {
@@ -52,19 +52,31 @@ class Frames:
     def __init__(self, runners: set[CodeType] | None = None):
         self._own = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
         self._libraries = _library_folders()
-        self.codes: dict[CodeType, int | str] = {code: STOP for code in (runners or ())}
+        # by identity: a code object's own hash reads all of its constants, at every look-up
+        self.codes: dict[int, int | str] = {id(code): STOP for code in (runners or ())}
+        self._kept: list[CodeType] = list(runners or ())
+
+    def mark(self, code: CodeType, kind: int) -> None:
+        self.codes[id(code)] = kind
+        self._kept.append(code)
 
     def learn(self, code: CodeType) -> int | str:
         """SKIP, USER, STOP, or the name of the library that the code belongs to where that matters."""
         name = code.co_filename
         found: int | str = USER
-        if name.startswith(self._own) or name.startswith("<frozen") or name.startswith("<string>") or name.startswith("<__array_function__"):
+        if (
+            name.startswith(self._own)
+            or name.startswith("<frozen")
+            or name.startswith("<string>")
+            or name.startswith("<__array_function__")
+        ):
             found = SKIP
         elif name.startswith("<") and not name.startswith("<ipython-input"):
             found = USER if name in linecache.cache else SKIP
         elif name.startswith(self._libraries):
             found = self._via(name, code.co_name)
-        self.codes[code] = found
+        self.codes[id(code)] = found
+        self._kept.append(code)
         return found
 
     @staticmethod
@@ -78,31 +90,12 @@ class Frames:
                 return via
         return SKIP
 
-    def walk(self, frame: FrameType | None) -> tuple[tuple[Site, ...], str | None, bool]:
-        """The user's frames, innermost first; the library passed on the way; did a user's frame call torch directly."""
-        codes = self.codes
-        sites: list[Site] = []
-        via: str | None = None
-        while frame is not None:
-            code = frame.f_code
-            found = codes.get(code)
-            if found is None:
-                found = self.learn(code)
-            if found == USER:
-                sites.append((code, frame.f_lasti))
-            elif found == STOP:
-                break
-            elif found != SKIP and not sites and via is None:
-                via = found  # type: ignore[assignment]
-            frame = frame.f_back
-        return tuple(sites), via, True
-
     def of_traceback(self, traceback: TracebackType | None) -> tuple[Site, ...]:
         """The user's frames of an exception, innermost first."""
         sites: list[Site] = []
         while traceback is not None:
             code = traceback.tb_frame.f_code
-            found = self.codes.get(code)
+            found = self.codes.get(id(code))
             if found is None:
                 found = self.learn(code)
             if found == USER:
@@ -116,7 +109,7 @@ def user_frame(frames: Frames, depth: int = 1) -> FrameType | None:
     frame: FrameType | None = sys._getframe(depth)
     while frame is not None:
         code = frame.f_code
-        found = frames.codes.get(code)
+        found = frames.codes.get(id(code))
         if found is None:
             found = frames.learn(code)
         if found == USER:
@@ -134,37 +127,43 @@ class Places:
         self.cells = cells
         self.locations: list[Location] = []
         self.sources: dict[str, str] = {}
-        self._index: dict[Site, int] = {}
-        self._stacks: dict[tuple[Site, ...], tuple[int, ...]] = {}
-        self._positions: dict[CodeType, list] = {}
+        self._index: dict[tuple[int, int], int] = {}  # by identity of the code object, like Frames.codes
+        self._stacks: dict[tuple[tuple[int, int], ...], tuple[int, ...]] = {}
+        self._positions: dict[int, list] = {}
 
     def stack(self, sites: tuple[Site, ...]) -> tuple[int, ...]:
-        found = self._stacks.get(sites)
+        key = tuple([(id(code), lasti) for code, lasti in sites])
+        found = self._stacks.get(key)
         if found is None:
-            found = self._stacks[sites] = tuple(self.site(s) for s in sites)
+            found = self._stacks[key] = tuple(self.site(s) for s in sites)
         return found
 
     def site(self, site: Site) -> int:
-        found = self._index.get(site)
+        key = (id(site[0]), site[1])
+        found = self._index.get(key)
         if found is None:
-            found = self._index[site] = len(self.locations)
+            found = self._index[key] = len(self.locations)
             self.locations.append(self._locate(*site))
         return found
 
-    def at(self, filename: str, line: int, function: str, column: int | None = None, end_line: int | None = None, end_column: int | None = None) -> int:
+    def at(
+        self, filename: str, line: int, function: str, column: int | None = None, end_line: int | None = None, end_column: int | None = None
+    ) -> int:
         """A site that was found in the source rather than in a running frame."""
         self.locations.append(self._location(filename, line, end_line, column, end_column, function))
         return len(self.locations) - 1
 
     def _locate(self, code: CodeType, lasti: int) -> Location:
-        positions = self._positions.get(code)
+        positions = self._positions.get(id(code))
         if positions is None:
-            positions = self._positions[code] = list(code.co_positions())
+            positions = self._positions[id(code)] = list(code.co_positions())
         at = lasti // 2
         line, end_line, column, end_column = positions[at] if 0 <= at < len(positions) else (None, None, None, None)
         return self._location(code.co_filename, line or code.co_firstlineno, end_line, column, end_column, code.co_name)
 
-    def _location(self, filename: str, line: int, end_line: int | None, column: int | None, end_column: int | None, function: str) -> Location:
+    def _location(
+        self, filename: str, line: int, end_line: int | None, column: int | None, end_column: int | None, function: str
+    ) -> Location:
         if filename not in self.sources:
             lines = linecache.getlines(filename)
             self.sources[filename] = "".join(lines)

@@ -9,25 +9,35 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    from .recorder import RawEvent, RawOptimizer, Recorder
+    from .events import RawEvent, RawOptimizer
+    from .recorder import Recorder
 
 
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+
+
+@torch.no_grad()
 def norms(tensors: list[torch.Tensor]) -> list[float]:
     """L2 norms, with one transfer per device where torch can fuse them."""
-    plain = [i for i, t in enumerate(tensors) if t.layout == torch.strided and not t.is_meta and type(t) in (torch.Tensor, torch.nn.Parameter)]
+    plain = [i for i, t in enumerate(tensors) if type(t) in _PLAIN and t.layout is torch.strided and not t.is_meta]
     found: list[float] = [math.nan] * len(tensors)
     if plain:
         try:
-            fused = torch._foreach_norm([tensors[i].detach() for i in plain])
-            for device in {t.device for t in fused}:
-                at = [k for k, t in enumerate(fused) if t.device == device]
-                for k, norm in zip(at, torch.stack([fused[k].to(torch.float64) for k in at]).tolist()):
-                    found[plain[k]] = norm
+            fused = torch._foreach_norm([tensors[i] for i in plain])
+            for k, norm in enumerate(_read(fused)):
+                found[plain[k]] = norm
         except (RuntimeError, NotImplementedError):
             plain = []
     for i in set(range(len(tensors))) - set(plain):
         found[i] = _norm(tensors[i])
     return found
+
+
+def _read(scalars: Any) -> list[float]:
+    try:
+        return torch.stack(scalars).to(torch.float64).tolist()
+    except RuntimeError:  # on several devices
+        return [float(t) for t in scalars]
 
 
 def _norm(tensor: torch.Tensor) -> float:
@@ -52,6 +62,7 @@ class Gradients:
         self.pending = False  # a backward ran that no step has looked at yet
         self.prints: dict[int, float] = {}  # parameter number -> L2 norm when it was first seen
         self.moved: dict[int, bool] = {}
+        self._printed = 0
         self._after: dict[int, list[tuple[int, weakref.ref]]] = {}  # optimizer -> gradients as its last step left them
         self._losses: list[tuple["RawEvent", weakref.ref]] = []
         self._hungry: set[int] | None = None
@@ -59,6 +70,9 @@ class Gradients:
 
     def fingerprint(self) -> None:
         """Remember each parameter's norm when it is first met; memory for a number each, not for a copy."""
+        if self._printed == len(self.recorder.census.people):
+            return
+        self._printed = len(self.recorder.census.people)
         new = [(n, t) for n, t in self.recorder.census.living() if n not in self.prints]
         if new:
             for (number, _), norm in zip(new, norms([t for _, t in new])):
@@ -71,7 +85,7 @@ class Gradients:
                 event.number = float(loss.detach().real) if loss.is_complex() else float(loss.detach())
 
     def note_none(self, event: "RawEvent") -> None:
-        """After a backward: which trainable parameters have no gradient at all (their norms wait for the step)."""
+        """Which trainable parameters have no gradient at all after the last backward."""
         for number, tensor in self.recorder.census.living():
             if tensor.requires_grad and tensor.is_leaf and tensor.grad is None:
                 event.states[number] = ("none", None)
@@ -80,24 +94,26 @@ class Gradients:
         self.fingerprint()
         census = self.recorder.census
         numbers, grads, frozen = [], [], []
-        for number in (n for group in optimizer.groups for n in group):
-            tensor = census.tensor(number)
+        people = census.people
+        for number in [n for group in optimizer.groups for n in group]:
+            tensor = people[number].reference()
             if tensor is None:
                 continue
             if not tensor.requires_grad:
                 frozen.append(number)
-            if tensor.grad is None:
+            grad = tensor.grad
+            if grad is None:
                 event.states[number] = ("none", None)
             else:
                 numbers.append(number)
-                grads.append(tensor.grad)
+                grads.append(grad)
         for number, norm in zip(numbers, norms(grads)):
-            event.states[number] = (state(norm), norm)
+            event.states[number] = ("ok", norm) if 0.0 < norm < math.inf else (state(norm), norm)
         event.frozen = tuple(frozen)
         event.uncleared = self._uncleared(optimizer)
         self.pending = False
-        if any(s[0] in ("none", "zero") and n not in frozen for n, s in event.states.items()):
-            self.recorder.wanted_scan = True
+        if any(s in ("none", "zero") and n not in frozen for n, (s, _) in event.states.items()):
+            self.recorder.backward.wanted = min(self.recorder.backward.wanted + 1, 1) if len(self.recorder.backward.scans) < 4 else 0
 
     def _uncleared(self, optimizer: "RawOptimizer") -> tuple[int, ...]:
         held = []
@@ -150,7 +166,7 @@ class Gradients:
     def finish(self) -> None:
         """At the end: did parameters move, and the gradients of a backward that no step followed."""
         living = self.recorder.census.living()
-        for (number, tensor), norm in zip(living, norms([t for _, t in living])):
+        for (number, _), norm in zip(living, norms([t for _, t in living])):
             first = self.prints.get(number)
             if first is not None:
                 self.moved[number] = not (norm == first or (math.isnan(norm) and math.isnan(first)))
@@ -158,5 +174,6 @@ class Gradients:
             event = next((e for e in reversed(self.recorder.events) if e.kind == "backward"), None)
             with_grad = [(n, t.grad) for n, t in living if t.grad is not None]
             if event is not None:
+                self.note_none(event)
                 for (number, _), norm in zip(with_grad, norms([g for _, g in with_grad])):  # type: ignore[misc]
                     event.states[number] = (state(norm), norm)

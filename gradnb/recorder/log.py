@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .frames import STOP, USER, Frames, Site
+from .frames import MODULE, STOP, USER, Frames, Site
 from .operations import Operation
 
 _sequence = getattr(torch._C._autograd, "_get_sequence_nr", lambda: -1)
@@ -62,7 +62,9 @@ class Log:
         self.parents: list[int] = []  # open custom-Function calls
         self.region = -1
         self.full = False
+        self.calls: list[list] = [[None, (), -1]]  # running module calls: module, user's frames above it, number
         self._ids: dict[int, tuple[weakref.ref, int]] = {}
+        self._sweep_at = 4096
 
     def known(self, tensor: torch.Tensor) -> int:
         """The value that the tensor object stands for, -1 where it was never seen."""
@@ -80,19 +82,20 @@ class Log:
 
     def add(self, tensor: torch.Tensor, op: int, group: int) -> int:
         """A new value for the tensor object (its next version, where it had one)."""
-        index = len(self.values)
+        values = self.values
+        index = len(values)
         try:
             inference = op == -1 and tensor.is_inference()
-            self.values.append(
-                RawValue(op, tensor.requires_grad, tensor.dtype, tensor.shape, op == -1 and tensor.is_leaf, index if group < 0 else group, inference)
-            )
+            # a plain tuple in the order of RawValue: this runs for every tensor that is made
+            leaf = op == -1 and tensor.is_leaf
+            values.append((op, tensor.requires_grad, tensor.dtype, tensor.shape, leaf, index if group < 0 else group, inference))  # type: ignore[arg-type]
         except Exception:  # a tensor subclass that answers none of this
             self.values.append(RawValue(op, False, torch.float32, (), False, index, False))
         self._ids[id(tensor)] = (weakref.ref(tensor), index)
         return index
 
     def mark(self, index: int, **changes: Any) -> None:
-        self.values[index] = self.values[index]._replace(**changes)
+        self.values[index] = RawValue._make(self.values[index])._replace(**changes)
 
     def tensor_of(self, index: int) -> torch.Tensor | None:
         """The live tensor object of a value, where it still lives (slow: for rare questions only)."""
@@ -112,31 +115,62 @@ class Log:
 
     def sweep(self) -> None:
         """Forget the entries of tensors that are gone, so that a long run does not fill memory."""
+        if len(self._ids) < self._sweep_at:
+            return
         self._ids = {key: entry for key, entry in self._ids.items() if entry[0]() is not None}
+        self._sweep_at = max(4096, 2 * len(self._ids))
 
     def sites(self, depth: int) -> tuple[tuple[Site, ...], str | None]:
-        """The user's frames from ``depth`` frames up, and the library passed on the way."""
+        """The user's frames from ``depth`` frames up, and the library passed on the way.
+
+        Looking at a frame makes Python build an object for it, so what lies above a running module call is looked at once
+        and kept with that call: its callers stand still while it runs.
+        """
         codes = self.frames.codes
+        calls = self.calls
         frame = sys._getframe(depth)
         found: list[Site] = []
         via = None
+        above = len(calls) - 1
+        waiting = None
         while frame is not None:
             code = frame.f_code
-            kind = codes.get(code)
-            if kind is None:
+            try:
+                kind = codes[id(code)]
+            except KeyError:
                 kind = self.frames.learn(code)
-            if kind == USER:
-                found.append((code, frame.f_lasti))
-            elif kind:
-                if kind == STOP:
+            if kind:
+                if kind == USER:
+                    found.append((code, frame.f_lasti))
+                elif kind == MODULE:
+                    if above > 0:
+                        call = calls[above]
+                        above -= 1
+                        if call[1] is not None:
+                            if not found and waiting is None:
+                                return call[1], via  # type: ignore[return-value]
+                            found.extend(call[1])
+                            break
+                        if waiting is None:
+                            waiting = [(call, len(found))]
+                        else:
+                            waiting.append((call, len(found)))
+                elif kind == STOP:
                     break
-                if via is None and not found:
+                elif via is None and not found:
                     via = kind
             frame = frame.f_back  # type: ignore[assignment]
+        if waiting is not None:
+            for call, start in waiting:
+                call[1] = tuple(found[start:])
         return tuple(found), via  # type: ignore[return-value]
 
-    def append(self, op: RawOp) -> int:
-        self.ops.append(op)
+    def group(self, value: int) -> int:
+        return self.values[value][5]
+
+    def append(self, op: tuple | None) -> int:
+        """Write an op: a plain tuple in the order of RawOp."""
+        self.ops.append(op)  # type: ignore[arg-type]
         if len(self.ops) >= self.limit:
             self.full = True
         return len(self.ops) - 1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from .log import Log, RawOp, RawRegion, _sequence
+from .log import Log, RawRegion, _sequence
 from .operations import SKIP, Operation, describe
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ class RecordingMode(TorchFunctionMode):
         self.log = log
         self.recorder = recorder
         self.active = True
-        self.modules: list[int] = [-1]
         self._known: dict[Any, Operation] = {}
         self._suspended: list[int] = []  # regions that an enable_grad interrupts
 
@@ -55,37 +54,48 @@ class RecordingMode(TorchFunctionMode):
         if via in _IGNORED_VIA or not sites:
             return func(*args, **kwargs) if kwargs else func(*args)
         inputs, numbers = self._inputs(args, kwargs)
-        index = len(log.ops)
+        ops = log.ops
+        index = len(ops)
+        call = log.calls[-1]
+        module = call[2] if call[2] >= 0 else self.module()
+        parent = log.parents[-1] if log.parents else -1
         grad = _grad_enabled()
         first = _sequence()
         try:
             out = func(*args, **kwargs) if kwargs else func(*args)
         except BaseException as error:
-            log.append(
-                RawOp(operation, inputs, (), grad, log.region, sites, via, self.modules[-1], first, first, numbers, _said(error), self._parent())
-            )
+            ops.append((operation, inputs, (), grad, log.region, sites, via, module, first, first, numbers, _said(error), parent, None))  # type: ignore[arg-type]
             raise
         last = _sequence()
+        kind = type(out)
         if operation.inplace:
             target = args[0] if args else None
             outputs: tuple[int, ...] = ()
             if isinstance(target, _Tensor):
-                outputs = (log.add(target, index, log.values[inputs[0]].group),)
+                outputs = (log.add(target, index, log.group(inputs[0])),)
         else:
-            group = log.values[inputs[0]].group if operation.view and inputs else -1
-            kind = type(out)
+            group = log.group(inputs[0]) if operation.view and inputs else -1
             if kind is _Tensor:
                 outputs = (log.add(out, index, group),)
-            elif kind is tuple or kind is list or isinstance(out, (tuple, list)):
+            elif isinstance(out, (tuple, list)):
                 outputs = tuple([log.add(t, index, group) for t in out if isinstance(t, _Tensor)])
             elif isinstance(out, _Tensor):
                 outputs = (log.add(out, index, group),)
             else:
                 outputs = ()
-        log.append(RawOp(operation, inputs, outputs, grad, log.region, sites, via, self.modules[-1], first, last, numbers, None, self._parent()))
-        if log.full:
+        # a plain tuple in the order of RawOp: this runs for every call
+        ops.append((operation, inputs, outputs, grad, log.region, sites, via, module, first, last, numbers, None, parent, None))  # type: ignore[arg-type]
+        if index >= log.limit:
+            log.full = True
             self.recorder.stop_recording()
         return out
+
+    def module(self) -> int:
+        """The number of the module whose forward is running, -1 outside any."""
+        call = self.log.calls[-1]
+        if call[2] < 0 and call[0] is not None:
+            call[2] = self.recorder.module_index(call[0])
+        return call[2]
 
     def _parent(self) -> int:
         parents = self.log.parents
@@ -216,7 +226,7 @@ class RecordingMode(TorchFunctionMode):
         if before == after or not sites or via in _IGNORED_VIA:
             return out
         self.recorder.flag_changed(tensor, after, sites)
-        new = self.log.add(tensor, len(self.log.ops), self.log.values[old].group)
+        new = self.log.add(tensor, len(self.log.ops), self.log.group(old))
         self.log.mark(new, leaf=True)
         if after:
             self.recorder.met_leaf(tensor, new)
@@ -230,7 +240,7 @@ class RecordingMode(TorchFunctionMode):
         inputs, numbers = self._inputs(args, None)
         out = func(*args, **kwargs)
         target = args[0]
-        leaf = self.log.values[inputs[0]].leaf if inputs else False
+        leaf = self.log.values[inputs[0]][4] if inputs else False
         new = self.log.add(target, len(self.log.ops), -1)
         self.log.mark(new, leaf=leaf)
         self._write(Operation("data", "set_data", False, True), inputs, (new,), sites, via, numbers=numbers)
@@ -268,10 +278,10 @@ class RecordingMode(TorchFunctionMode):
     # -- backward ------------------------------------------------------------------------------------------------------
 
     def _backward(self, operation: Operation, func: Any, args: tuple, kwargs: dict) -> Any:
-        return self.recorder.backward(func, args, kwargs, self.log.sites(3)[0])
+        return self.recorder.backward.run(func, args, kwargs, self.log.sites(3)[0])
 
     def _autograd_grad(self, operation: Operation, func: Any, args: tuple, kwargs: dict) -> Any:
-        return self.recorder.autograd_grad(operation, func, args, kwargs, self.log.sites(3))
+        return self.recorder.backward.grad(operation, func, args, kwargs, self.log.sites(3))
 
     def _write(
         self,
@@ -289,7 +299,7 @@ class RecordingMode(TorchFunctionMode):
         log = self.log
         last = _sequence() if first >= 0 else -1
         return log.append(
-            RawOp(
+            (
                 operation,
                 inputs,
                 outputs,
@@ -297,7 +307,7 @@ class RecordingMode(TorchFunctionMode):
                 log.region,
                 sites,
                 via,
-                self.modules[-1],
+                self.module(),
                 first,
                 last,
                 numbers,

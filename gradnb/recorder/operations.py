@@ -34,7 +34,9 @@ _VIEWS = set(
     "split_with_sizes diagonal as_strided view_as view_as_real view_as_complex real imag movedim swapaxes detach data T mT H mH adjoint "
     "contiguous unfold ravel tensor_split hsplit vsplit dsplit alias slice numpy __array__ to type requires_grad_ float double cpu".split()
 )
-_INPLACE_DUNDERS = set("__setitem__ __iadd__ __isub__ __imul__ __idiv__ __itruediv__ __ifloordiv__ __imod__ __ipow__ __iand__ __ior__ __ixor__".split())
+_INPLACE_DUNDERS = set(
+    "__setitem__ __iadd__ __isub__ __imul__ __idiv__ __itruediv__ __ifloordiv__ __imod__ __ipow__ __iand__ __ior__ __ixor__".split()
+)
 _NOT_INPLACE = set("requires_grad_ retain_grad_".split())
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+import threading
 from typing import TYPE_CHECKING, Any, Callable
 
 import torch
 
+from .frames import MODULE
 from .log import RawOp, RawRegion, _sequence
 from .operations import Operation
 
@@ -52,16 +54,29 @@ def install(recorder: "Recorder") -> Patches:
 
 def _modules(patches: Patches, recorder: "Recorder") -> None:
     original = torch.nn.Module.__call__
-    stack = recorder.mode.modules
-    enter = recorder.module_index
+    calls = recorder.log.calls
+    thread = threading.get_ident()
+    torch_containers = {torch.nn.Sequential, torch.nn.TransformerEncoder, torch.nn.TransformerEncoderLayer, torch.nn.TransformerDecoder}
+    torch_containers |= {torch.nn.TransformerDecoderLayer, torch.nn.Transformer}
 
     def __call__(self: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
-        stack.append(enter(self))
+        if not recorder.recording or threading.get_ident() != thread:
+            return original(self, *args, **kwargs)
+        above = calls[-1]
+        if above[0] is None:
+            recorder.called_root(self)
+            calls.append([self, None, -1])
+        else:
+            # between a container of torch's and its child stands no frame of the user's (unless a hook of the user's ran)
+            caller = above[0]
+            plain = type(caller) in torch_containers and not caller._forward_hooks and not caller._forward_pre_hooks
+            calls.append([self, above[1] if plain else None, -1])
         try:
             return original(self, *args, **kwargs)
         finally:
-            stack.pop()
+            calls.pop()
 
+    recorder.frames.mark(__call__.__code__, MODULE)
     patches.set(torch.nn.Module, "__call__", __call__)
 
 
@@ -70,7 +85,7 @@ def _parameters(patches: Patches, recorder: "Recorder") -> None:
     operation = Operation("Parameter", "leaf", False, False)
 
     def __new__(cls: type, data: Any = None, requires_grad: bool = True, *args: Any, **kwargs: Any) -> Any:
-        out = original(cls, data, requires_grad, *args, **kwargs)
+        out: Any = original(cls, data, requires_grad, *args, **kwargs)
         if recorder.recording and isinstance(data, torch.Tensor) and cls is torch.nn.Parameter:
             with recorder.guard():
                 recorder.new_leaf(operation, data, out)
@@ -112,7 +127,7 @@ def _functions(patches: Patches, recorder: "Recorder") -> None:
             log.parents.pop()
             log.region = region
             operation = Operation("apply", "function", False, False)
-            log.ops[index] = RawOp(
+            log.ops[index] = RawOp(  # type: ignore[call-overload]
                 operation,
                 inputs,
                 outputs,
@@ -120,7 +135,7 @@ def _functions(patches: Patches, recorder: "Recorder") -> None:
                 region,
                 sites,
                 via,
-                mode.modules[-1],
+                mode.module(),
                 first,
                 _sequence(),
                 numbers,
@@ -160,14 +175,17 @@ def _training_calls(patches: Patches, recorder: "Recorder") -> None:
 
         def call(self: Any, *args: Any, **kwargs: Any) -> Any:
             ok = False
-            noted = recorder.before_call(kind, self, args) if recorder.watching else None
+            noted = recorder.training.before_call(kind, self, args) if recorder.watching else None
+            aside = kind == "zero_grad" and noted is not None and recorder.step_aside()
             try:
                 out = original(self, *args, **kwargs)
                 ok = True
                 return out
             finally:
+                if aside:
+                    recorder.step_back()
                 if noted is not None:
-                    recorder.after_call(noted, ok, None if ok else sys.exc_info()[1])
+                    recorder.training.after_call(noted, ok, None if ok else sys.exc_info()[1])
 
         call.__name__, call.__qualname__, call.__doc__ = name, original.__qualname__, original.__doc__
         patches.set(owner, name, call)
@@ -182,9 +200,9 @@ def _training_calls(patches: Patches, recorder: "Recorder") -> None:
     build = torch.optim.Optimizer.__init__
 
     def __init__(self: Any, params: Any, defaults: Any, *args: Any, **kwargs: Any) -> None:
-        noted = recorder.before_optimizer(self, params) if recorder.watching else None
+        noted = recorder.training.before_optimizer(self, params) if recorder.watching else None
         build(self, params, defaults, *args, **kwargs)
         if noted is not None:
-            recorder.after_optimizer(self, noted)
+            recorder.training.after_optimizer(self, noted)
 
     patches.set(torch.optim.Optimizer, "__init__", __init__)

@@ -14,8 +14,8 @@ from .slices import Slice, Slicer
 
 # Operations whose Python-number operand can carry a value of the user's, and is worth a look.
 _ARITHMETIC = set(
-    "add sub mul div true_divide rsub rdiv __add__ __radd__ __sub__ __rsub__ __mul__ __rmul__ __truediv__ __rtruediv__ __rdiv__ pow __pow__ "
-    "__rpow__ add_ sub_ mul_ div_ __iadd__ __isub__ __imul__ __itruediv__ __setitem__ fill_ copy_ where full full_like masked_fill "
+    "add sub mul div true_divide rsub rdiv __add__ __radd__ __sub__ __rsub__ __mul__ __rmul__ __truediv__ __rtruediv__ __rdiv__ pow "
+    "__pow__ __rpow__ add_ sub_ mul_ div_ __iadd__ __isub__ __imul__ __itruediv__ __setitem__ fill_ copy_ where full full_like masked_fill "
     "masked_fill_ index_fill lerp addcmul clamp minimum maximum stack cat data".split()
 )
 
@@ -61,6 +61,22 @@ class Provenance:
         # a tensor-making op counts only where it runs inside the making of the value, not where it merely uses it
         producers = [p for p in producers if p != index]
         return escapes, producers
+
+    def constructor(self, value: int) -> str:
+        """What the source makes an unseen tensor with: ``torch.FloatTensor``, ``torch.from_numpy``, …; empty where unknown."""
+        met = self.recording.met.get(value)
+        if met is None or met[0] >= len(self.recording.ops):
+            return ""
+        found = self._slices.get(("fresh", self.recording.ops[met[0]].stack, met[1]))
+        for _, expression in found.expressions if found else ():
+            for node in ast.walk(expression):
+                if isinstance(node, ast.Call):
+                    name = (
+                        node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id if isinstance(node.func, ast.Name) else ""
+                    )
+                    if name.endswith("Tensor") or name in ("from_numpy", "Variable", "from_dlpack", "frombuffer"):
+                        return ast.unparse(node.func)
+        return ""
 
     def of_expression(self, stack: tuple[int, ...], expressions: list[ast.expr], before: int) -> tuple[list[int], list[int]]:
         """For expressions read at a place, such as the object of a ``.backward()`` that does not exist."""
@@ -113,7 +129,8 @@ class Provenance:
         for depth, location in enumerate(locations):
             if found.holds(location):
                 return all(
-                    self.slicer.returned(inner).holds(inner) or found.holds(inner) or inner.function == "__init__" for inner in locations[:depth]
+                    self.slicer.returned(inner).holds(inner) or found.holds(inner) or inner.function == "__init__"
+                    for inner in locations[:depth]
                 )
         return False
 
@@ -134,7 +151,11 @@ class Provenance:
 
 def _arguments(node: ast.expr) -> list[ast.expr]:
     if isinstance(node, ast.Call):
-        return [*node.args[:2], *(k.value for k in node.keywords if k.arg in ("data", "fill_value"))] if node.args else [k.value for k in node.keywords]
+        return (
+            [*node.args[:2], *(k.value for k in node.keywords if k.arg in ("data", "fill_value"))]
+            if node.args
+            else [k.value for k in node.keywords]
+        )
     return [node]
 
 
@@ -153,7 +174,7 @@ def _argument(node: ast.expr, name: str, position: int) -> list[ast.expr]:
     if isinstance(node, ast.Call):
         called = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id if isinstance(node.func, ast.Name) else ""
         if called.strip("_") == name.strip("_"):
-            module = isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name) and node.func.value.id in ("torch", "F", "functional")
+            module = isinstance(node.func, ast.Attribute) and _is_library(node.func.value)
             method = isinstance(node.func, ast.Attribute) and not module
             arguments = [node.func.value, *node.args] if method and isinstance(node.func, ast.Attribute) else list(node.args)
             if position < len(arguments):
@@ -164,3 +185,8 @@ def _argument(node: ast.expr, name: str, position: int) -> list[ast.expr]:
         return [node.value]
     return [node]
 
+
+def _is_library(node: ast.expr) -> bool:
+    """``torch``, ``F``, ``nn.functional``, ``torch.linalg``, …: what stands before the dot is a module, not a tensor."""
+    names = ("torch", "F", "functional", "linalg", "special", "fft", "nn", "np", "numpy", "nnf", "tnf")
+    return isinstance(node, ast.Name) and node.id in names or isinstance(node, ast.Attribute) and node.attr in names

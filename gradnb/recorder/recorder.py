@@ -8,56 +8,24 @@ from __future__ import annotations
 import sys
 import weakref
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any, Iterator
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
+from .backward import Backward
 from .census import Census
+from .events import RawEvent
 from .frames import Frames, Site, user_frame
 from .gradients import Gradients
 from .log import Log
 from .mode import RecordingMode
 from .operations import Operation
 from .patches import Patches, install
-from .zeros import ZeroScan
+from .steps import Steps
 
 MAX_OPS = 250_000  # a cell that never steps must not fill memory: about 150 MB of log at the most
-
-
-@dataclass(slots=True)
-class RawEvent:
-    kind: str
-    sites: tuple[Site, ...]
-    time: int
-    ok: bool = True
-    error: str | None = None
-    losses: tuple[int, ...] = ()
-    inputs: tuple[int, ...] = ()
-    optimizer: int | None = None
-    full: bool = True
-    shape: tuple[int, ...] | None = None
-    uncleared: tuple[int, ...] = ()
-    states: dict[int, tuple[str, float | None]] = field(default_factory=dict)  # parameter number -> (gradient, norm)
-    number: float | None = None  # the loss, read after the run
-    has_grad_fn: bool = True
-    frozen: tuple[int, ...] = ()  # the optimizer's parameters that did not require grad
-    skipped: bool = False
-
-
-@dataclass(slots=True)
-class RawOptimizer:
-    reference: weakref.ref
-    kind: str
-    sites: tuple[Site, ...]
-    time: int
-    groups: list[list[int]] = field(default_factory=list)
-    steps: int = 0
-    key: int = 0
-    empty_groups: tuple[int, ...] = ()
-    failed: str | None = None
 
 
 class Recorder:
@@ -72,9 +40,9 @@ class Recorder:
         self.mode = RecordingMode(self.log, self)
         self.census = Census(self)
         self.gradients = Gradients(self)
+        self.backward = Backward(self)
+        self.training = Steps(self)
         self.events: list[RawEvent] = []
-        self.optimizers: list[RawOptimizer] = []
-        self.scans: list[ZeroScan] = []
         self.notes: list[str] = []
         self.problem: str | None = None
         self.recording = False  # operations are written
@@ -82,15 +50,12 @@ class Recorder:
         self.gradient_read = False
         self.hand_set: set[int] = set()  # parameters whose .grad was assigned by hand
         self.freezes: list[tuple[int, bool, tuple[Site, ...]]] = []
-        self.counted_steps = 0
         self.error: BaseException | None = None
         self._patches: Patches | None = None
         self._hooks: list[Any] = []
         self._in_mode = False
         self._module_ids: dict[int, tuple[weakref.ref, int]] = {}
         self.modules: list[weakref.ref] = []
-        self._scanned: set[tuple] = set()
-        self.wanted_scan = False
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -98,7 +63,10 @@ class Recorder:
         with self.guard():
             self.census.take(first=True)
         self._patches = install(self)
-        self._hooks = [register_optimizer_step_pre_hook(self._before_step), register_optimizer_step_post_hook(self._after_step)]
+        self._hooks = [
+            register_optimizer_step_pre_hook(self.training.before_step),
+            register_optimizer_step_post_hook(self.training.after_step),
+        ]
         self.recording = self.watching = True
         self.mode.__enter__()
         self._in_mode = True
@@ -178,10 +146,28 @@ class Recorder:
         index = len(self.modules)
         self.modules.append(weakref.ref(module))
         self._module_ids[id(module)] = (self.modules[-1], index)
-        if self.watching and len(self.mode.modules) == 1:
+        return index
+
+    def called_root(self, module: torch.nn.Module) -> None:
+        """The user's code calls a module that is not called by another one."""
+        if not self.was_called(module):
+            self.module_index(module)
             with self.guard():
                 self.census.called_root(module, user_frame(self.frames, 3))
-        return index
+
+    def step_aside(self) -> bool:
+        """Take the mode off the stack while torch's own code runs, where it is on top: cheaper than looking away."""
+        top = torch._C._len_torch_function_stack() - 1
+        if self._in_mode and top >= 0 and torch._C._get_function_stack_at(top) is self.mode:
+            torch._C._pop_torch_function_stack()
+            self._in_mode = False
+            return True
+        return False
+
+    def step_back(self) -> None:
+        if not self._in_mode and self.recording:
+            torch._C._push_on_torch_function_stack(self.mode)
+            self._in_mode = True
 
     def was_called(self, module: torch.nn.Module) -> bool:
         entry = self._module_ids.get(id(module))
@@ -193,12 +179,12 @@ class Recorder:
     def new_leaf(self, operation: Operation, data: torch.Tensor, out: torch.Tensor) -> None:
         """``nn.Parameter(data)``: an operation only where data came out of other operations."""
         known = self.log.known(data)
-        if known < 0 or self.log.values[known].op < 0:
+        if known < 0 or self.log.values[known][0] < 0:
             return
         sites, via = self.log.sites(1)
         if not sites:
             return
-        value = self.log.add(out, len(self.log.ops), self.log.values[known].group)
+        value = self.log.add(out, len(self.log.ops), self.log.group(known))
         self.log.mark(value, leaf=True)
         self.mode._write(operation, (known,), (value,), sites, via)
         self.census.leaf(out, value)
@@ -220,7 +206,7 @@ class Recorder:
             if frame.f_code.co_name == "decorate_context" and frame.f_code.co_filename.endswith("_contextlib.py"):
                 function = frame.f_locals.get("func")
                 return getattr(function, "__code__", None)
-            if self.frames.codes.get(frame.f_code) == 1:
+            if self.frames.codes.get(id(frame.f_code)) == 1:
                 return None
             frame = frame.f_back
         return None
@@ -228,175 +214,3 @@ class Recorder:
     @staticmethod
     def function_name(cls: type) -> str:
         return f"{cls.__module__}.{cls.__qualname__}" if cls.__module__.startswith("torch.") else cls.__qualname__
-
-    # -- backward --------------------------------------------------------------------------------------------------------
-
-    def backward(self, func: Any, args: tuple, kwargs: dict, sites: tuple[Site, ...]) -> Any:
-        losses = args[0] if args else kwargs.get("tensors")
-        several = [losses] if isinstance(losses, torch.Tensor) else [t for t in (losses or ()) if isinstance(t, torch.Tensor)]
-        event = RawEvent("backward", sites, len(self.log.ops))
-        scan = None
-        with self.guard():
-            self._before_backward(event, several)
-            scan = self._scan(several, sites)
-        try:
-            return func(*args, **kwargs)
-        except BaseException as error:
-            event.ok, event.error = False, f"{type(error).__name__}: {error}"[:600]
-            raise
-        finally:
-            with self.guard():
-                if scan is not None:
-                    scan.finish()
-                self.gradients.pending = True
-                self.gradients.note_none(event)
-
-    def _before_backward(self, event: RawEvent, losses: list[torch.Tensor]) -> None:
-        self.census.take()
-        self.gradients.fingerprint()
-        values = []
-        for loss in losses:
-            index = self.log.known(loss)
-            values.append(index if index >= 0 else self.mode._fresh(loss, 0))
-        event.losses = tuple(values)
-        if losses:
-            event.shape = tuple(losses[0].shape)
-            event.has_grad_fn = losses[0].grad_fn is not None
-            self.gradients.keep_loss(event, losses[0])
-        self.events.append(event)
-
-    def _scan(self, losses: list[torch.Tensor], sites: tuple[Site, ...]) -> ZeroScan | None:
-        key = sites[:1]
-        first = key not in self._scanned
-        if not (first or self.wanted_scan) or len(self.scans) > 12:
-            return None
-        self._scanned.add(key)
-        scan = ZeroScan(self, len(self.events) - 1)
-        if not scan.attach(losses, 400 if not self.wanted_scan else 20_000):
-            return None
-        self.wanted_scan = False
-        self.scans.append(scan)
-        return scan
-
-    def autograd_grad(self, operation: Operation, func: Any, args: tuple, kwargs: dict, where: tuple) -> Any:
-        sites, via = where
-        if torch._C._are_functorch_transforms_active() or not sites:
-            return func(*args, **kwargs)
-        outputs = args[0] if args else kwargs.get("outputs")
-        wanted = args[1] if len(args) > 1 else kwargs.get("inputs")
-        losses = [outputs] if isinstance(outputs, torch.Tensor) else [t for t in (outputs or ()) if isinstance(t, torch.Tensor)]
-        targets = [wanted] if isinstance(wanted, torch.Tensor) else [t for t in (wanted or ()) if isinstance(t, torch.Tensor)]
-        event = RawEvent("grad", sites, len(self.log.ops))
-        with self.guard():
-            self._before_backward(event, losses)
-            event.inputs = tuple(self.log.value(t) for t in targets)
-        try:
-            out = func(*args, **kwargs)
-        except BaseException as error:
-            event.ok, event.error = False, f"{type(error).__name__}: {error}"[:600]
-            raise
-        with self.guard():
-            made = tuple(self.log.add(t, len(self.log.ops), -1) for t in out if isinstance(t, torch.Tensor))
-            self.mode._write(Operation("autograd.grad", "grad", False, False), event.losses + event.inputs, made, sites, via)
-        return out
-
-    # -- optimizers ------------------------------------------------------------------------------------------------------
-
-    def before_optimizer(self, optimizer: Any, params: Any) -> RawOptimizer | None:
-        raw = None
-        with self.guard():
-            raw = RawOptimizer(weakref.ref(optimizer), type(optimizer).__name__, self.log.sites(1)[0], len(self.log.ops), key=id(optimizer))
-            raw.failed = "building"
-            self.optimizers.append(raw)
-        return raw
-
-    def after_optimizer(self, optimizer: Any, raw: RawOptimizer) -> None:
-        with self.guard():
-            raw.failed = None
-            self.census.optimizer(raw, optimizer)
-            self.census.dirty = True
-
-    def find_optimizer(self, optimizer: Any) -> int:
-        for index in range(len(self.optimizers) - 1, -1, -1):
-            if self.optimizers[index].reference() is optimizer:
-                return index
-        raw = RawOptimizer(weakref.ref(optimizer), type(optimizer).__name__, (), -1, key=id(optimizer))
-        self.optimizers.append(raw)
-        self.census.optimizer(raw, optimizer)
-        return len(self.optimizers) - 1
-
-    def _before_step(self, optimizer: Any, args: tuple, kwargs: dict) -> Any:
-        if not self.watching:
-            return None
-        if not self.recording:
-            self.counted_steps += 1
-            with self.guard():
-                self.gradients.late(optimizer, self.counted_steps)
-            return None
-        with self.guard():
-            index = self.find_optimizer(optimizer)
-            self.census.optimizer(self.optimizers[index], optimizer)
-            self.census.take()
-            event = RawEvent("step", self.log.sites(1)[0], len(self.log.ops), optimizer=index)
-            self.optimizers[index].steps += 1
-            self.events.append(event)
-            self.gradients.before_step(event, self.optimizers[index])
-        closure = kwargs.get("closure") if kwargs else None
-        position = next((i for i, a in enumerate(args) if i and callable(a)), None)
-        self.mode.active = False
-        if closure is None and position is not None:
-            return (*args[:position], self._open(args[position]), *args[position + 1 :]), kwargs
-        if closure is not None:
-            return args, {**kwargs, "closure": self._open(closure)}
-        return None
-
-    def _open(self, closure: Any) -> Any:
-        """The closure of ``step(closure)`` is the user's training code: it is recorded although it runs inside step."""
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            active, self.mode.active = self.mode.active, self.recording
-            try:
-                return closure(*args, **kwargs)
-            finally:
-                self.mode.active = active
-
-        return call
-
-    def _after_step(self, optimizer: Any, args: tuple, kwargs: dict) -> None:
-        if not self.recording:
-            return
-        self.mode.active = True
-        with self.guard():
-            self.gradients.after_step(self.optimizers[self.find_optimizer(optimizer)])
-            self.log.sweep()
-        if self._enough():
-            self.stop_recording()
-
-    def _enough(self) -> bool:
-        """Every optimizer that still lives has made its steps, or the sum is far past it (a new optimizer an iteration)."""
-        taken = [o.steps for o in self.optimizers if o.steps]
-        living = [o.steps for o in self.optimizers if o.reference() is not None and o.groups]
-        return sum(taken) >= 8 * self.steps or (bool(living) and min(living) >= self.steps)
-
-    def before_call(self, kind: str, owner: Any, args: tuple) -> RawEvent | None:
-        if not self.recording:
-            return None
-        self.mode.active = True  # a step that raised may have left it off
-        event = None
-        with self.guard():
-            optimizer = None
-            if kind == "zero_grad":
-                if isinstance(owner, torch.optim.Optimizer):
-                    optimizer = self.find_optimizer(owner)
-                self.gradients.cleared(owner)
-            elif kind == "unscale" and args and isinstance(args[0], torch.optim.Optimizer):
-                optimizer = self.find_optimizer(args[0])
-            event = RawEvent(kind, self.log.sites(1)[0], len(self.log.ops), optimizer=optimizer)
-            if event.sites:
-                self.events.append(event)
-        return event
-
-    def after_call(self, event: RawEvent, ok: bool, error: BaseException | None) -> None:
-        event.ok = ok
-        if error is not None:
-            event.error = f"{type(error).__name__}: {error}"[:600]

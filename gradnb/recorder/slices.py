@@ -111,21 +111,30 @@ class Slicer:
         current: Scope | None = scope
         while current is not None:
             bindings = source.bindings(current)
-            found: list[tuple] = [(source, current, e, stack if current is scope else None) for e in bindings.names.get(name, ())]
-            if name in bindings.parameters and current is scope and stack is not None and len(stack) > 1:
-                found.extend(self._argument(bindings.parameters, name, stack, scope))
+            there = stack if current is scope else self._frame_of(source, current, stack)
+            found: list[tuple] = [(source, current, e, there) for e in bindings.names.get(name, ())]
+            if name in bindings.parameters and there is not None and len(there) > 1:
+                found.extend(self._argument(bindings.parameters, name, there, current))
             if found or name in bindings.parameters:
                 return found
             current = source.enclosing(current)
-        found = []
+        others: list[tuple] = []
         for other in [self.source(f) for f in list(self.texts)]:
             if other is not None and other.tree is not None and other is not source:
-                found.extend((other, other.tree, e, None) for e in other.bindings(other.tree).names.get(name, ()))
-        return found
+                others.extend((other, other.tree, e, None) for e in other.bindings(other.tree).names.get(name, ()))
+        return others
+
+    def _frame_of(self, source: Source, scope: Scope, stack: list[Location] | None) -> list[Location] | None:
+        """The stack from the frame of an enclosing function on, where a closure is called while that function runs."""
+        for depth, location in enumerate(stack or ()):
+            where = place(location)
+            if location.filename == source.filename and where is not None and source.scope(where) is scope:
+                return (stack or [])[depth:]
+        return None
 
     def _attribute(self, attribute: str) -> list[tuple]:
         """Every assignment to an attribute of that name, whatever the object: types are not known here."""
-        found = []
+        found: list[tuple] = []
         for source in [self.source(f) for f in list(self.texts)]:
             if source is None:
                 continue
@@ -177,4 +186,9 @@ def _functions_only(stack: list[Location]) -> list[Location]:
 
 def _unbound(call: ast.Call) -> bool:
     """``Class.method(obj, …)``: the first argument is given in the call."""
-    return isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Name) and call.func.value.id[:1].isupper() and call.func.attr != "apply"
+    return (
+        isinstance(call.func, ast.Attribute)
+        and isinstance(call.func.value, ast.Name)
+        and call.func.value.id[:1].isupper()
+        and call.func.attr != "apply"
+    )

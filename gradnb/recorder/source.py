@@ -157,7 +157,9 @@ def _bindings(scope: Scope) -> Bindings:
     found = Bindings()
     if isinstance(scope, _FUNCTIONS):
         a = scope.args
-        found.parameters = [arg.arg for arg in (*a.posonlyargs, *a.args, *([a.vararg] if a.vararg else []), *a.kwonlyargs, *([a.kwarg] if a.kwarg else []))]
+        found.parameters = [
+            arg.arg for arg in (*a.posonlyargs, *a.args, *([a.vararg] if a.vararg else []), *a.kwonlyargs, *([a.kwarg] if a.kwarg else []))
+        ]
     if isinstance(scope, ast.Lambda):
         found.returns.append(scope.body)
     for node in _own(scope):

@@ -39,11 +39,15 @@ class Birth:
     kind: str
     node: str
     sequence: int
-    parameters: list[int]
+    parameters: list[int] = field(default_factory=list)
     function: str | None = None
     function_code: Any = None
     outputs: tuple[int, ...] = ()
     detail: str = ""
+
+
+def _as_dict(birth: Birth) -> dict[tuple, Birth]:
+    return {(birth.kind, birth.sequence, birth.node, birth.outputs): birth}
 
 
 def _look(grads: Any) -> list[str]:
@@ -125,12 +129,12 @@ class ZeroScan:
                 if target >= 0:
                     consumers.setdefault(target, []).append((number, position))
         found: dict[tuple, Birth] = {}
+        memo: dict[int, dict[tuple, Birth]] = {}
         for number, reference in self.leaves.items():
             tensor = reference()
             if tensor is None:
                 continue
-            for birth in self._births(number, consumers):
-                key = (birth.kind, birth.sequence, birth.node, birth.outputs)
+            for key, birth in self._births(number, consumers, memo).items():
                 known = found.setdefault(key, birth)
                 parameter = self.recorder.census.number(tensor)
                 if parameter not in known.parameters:
@@ -138,32 +142,50 @@ class ZeroScan:
         self.births = list(found.values())
         self.nodes, self.leaves = [], {}
 
-    def _births(self, leaf: int, consumers: dict[int, list[tuple[int, int]]]) -> list[Birth]:
+    def _births(self, leaf: int, consumers: dict[int, list[tuple[int, int]]], memo: dict[int, dict[tuple, Birth]]) -> dict[tuple, Birth]:
         """Walk from a leaf towards the loss along dead gradients, to where they were last alive."""
         feeding = consumers.get(leaf, [])
         if not feeding or any(self._sent(n, p) == "some" for n, p in feeding):
-            if feeding and len(feeding) > 1 and self._cancelled_leaf(leaf):
-                return [Birth("cancelled", "AccumulateGrad", min(self.nodes[n].sequence for n, _ in feeding), [])]
-            return []
-        births: list[Birth] = []
-        todo, visited = list(feeding), set()
-        while todo:
-            number, position = todo.pop()
-            if (number, position) in visited or len(visited) > 5000:
-                continue
-            visited.add((number, position))
+            if len(feeding) > 1 and self._cancelled_leaf(leaf):
+                return _as_dict(Birth("cancelled", "AccumulateGrad", min(self.nodes[n].sequence for n, _ in feeding)))
+            return {}
+        return self._along(feeding, consumers, memo)
+
+    def _along(self, dead: list[tuple[int, int]], consumers: dict, memo: dict[int, dict[tuple, Birth]]) -> dict[tuple, Birth]:
+        found: dict[tuple, Birth] = {}
+        for number, position in dead:
             seen = self.nodes[number]
-            if seen.arrived == "?":  # its hook never ran: no gradient came this way at all
-                todo.extend(consumers.get(number, []))
-            elif seen.arrived == "some":
-                births.append(self._born(seen, position))
+            if seen.arrived == "some":
+                found.update(_as_dict(self._born(seen, position)))
             else:
-                above = consumers.get(number, [])
-                if any(self._sent(n, p) == "some" for n, p in above):  # they met here and added up to nothing
-                    births.append(Birth("cancelled", seen.name, min(self.nodes[n].sequence for n, _ in above), []))
-                else:
-                    todo.extend(above)
-        return births
+                found.update(self._above(number, consumers, memo))
+        return found
+
+    def _above(self, start: int, consumers: dict, memo: dict[int, dict[tuple, Birth]]) -> dict[tuple, Birth]:
+        """The births of the zero that arrived at a node; each node is worked out once, deep graphs without recursion."""
+        todo: list[int] = [start]
+        open_nodes: set[int] = set()
+        while todo:
+            number = todo[-1]
+            if number in memo:
+                todo.pop()
+                continue
+            above = consumers.get(number, [])
+            if self.nodes[number].arrived != "?" and any(
+                self._sent(n, p) == "some" for n, p in above
+            ):  # they met here and added up to nothing
+                memo[number] = _as_dict(Birth("cancelled", self.nodes[number].name, min(self.nodes[n].sequence for n, _ in above)))
+                continue
+            open_nodes.add(number)
+            wait = [n for n, _ in above if self.nodes[n].arrived != "some" and n not in memo and n not in open_nodes]
+            if wait:
+                todo.extend(wait)
+                continue
+            found: dict[tuple, Birth] = {}
+            for n, p in above:
+                found.update(_as_dict(self._born(self.nodes[n], p)) if self.nodes[n].arrived == "some" else memo.get(n, {}))
+            memo[number] = found
+        return memo[start]
 
     def _born(self, seen: Seen, position: int) -> Birth:
         sent = seen.left[position] if position < len(seen.left) else "none"

@@ -77,7 +77,9 @@ def _notes(recording: Recording) -> list[str]:
     if not kinds & {"backward", "grad", "step"} and recording.raised is None:
         notes.append("no backward() ran in this cell: put %%gradcheck on the cell that trains (the one that calls loss.backward())")
     if recording.counted_steps:
-        notes.append(f"the first optimizer steps were recorded in full, {recording.counted_steps} more were counted (--steps N records more)")
+        notes.append(
+            f"the first optimizer steps were recorded in full, {recording.counted_steps} more were counted (--steps N records more)"
+        )
     return notes
 
 

@@ -154,15 +154,17 @@ def _parameters(report: Report) -> list[str]:
     groups, left_out = fold.table(report.parameters, words.starved(report), TABLE_LINES)
     rows = []
     for group in groups:
-        rows.append((
-            "" if group.fine else "✗" if group.starved else "!",
-            words.clean(group.label, 40) or "(top level)",
-            group.inside(),
-            group.state,
-            _norms(group),
-            _optimizer(group.rows[0].optimizer),
-            words.moved(group.rows[0]),
-        ))
+        rows.append(
+            (
+                "" if group.fine else "✗" if group.starved else "!",
+                words.clean(group.label, 40) or "(top level)",
+                group.inside(),
+                group.state,
+                _norms(group),
+                _optimizer(group.rows[0].optimizer),
+                words.moved(group.rows[0]),
+            )
+        )
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [f"{words.count(len(report.parameters), 'parameter')}:"]
     for row in rows:

@@ -69,9 +69,7 @@ STARVED = [f"blocks.{i}.graph.{leaf}" for i in (0, 1) for leaf in ("theta.weight
 GRAPH = "blocks.0.graph"
 
 
-def hop(
-    label: str, state: str, line: int | None, part: str = "", kind: str = "op", module: str | None = GRAPH, **other: object
-) -> Hop:
+def hop(label: str, state: str, line: int | None, part: str = "", kind: str = "op", module: str | None = GRAPH, **other: object) -> Hop:
     values: dict = {"dtype": "float32", "shape": (20, 16), "requires_grad": state == "flowing", "grad_mode": "on"}
     values.update(other)
     return Hop(label, kind, at(line, part, "forward") if line else None, state=state, module=module, **values)
@@ -153,8 +151,12 @@ def rich() -> Report:
 
 def healthy() -> Report:
     rows = [row(f"encoder.{i}.{leaf}", norm=10.0**-i) for i in range(6) for leaf in ("weight", "bias")]
-    return Report(parameters=rows, steps=[StepRow("step", at(37), True)] * 5, optimizers=["opt (Adam)"],
-                  environment={"python": "3.13.1", "torch": "2.11.0"})
+    return Report(
+        parameters=rows,
+        steps=[StepRow("step", at(37), True)] * 5,
+        optimizers=["opt (Adam)"],
+        environment={"python": "3.13.1", "torch": "2.11.0"},
+    )
 
 
 def crowded(parameters: int = 300, findings: int = 20) -> Report:

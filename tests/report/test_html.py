@@ -118,7 +118,7 @@ def test_a_sanitiser_that_strips_style_and_svg_leaves_the_image_and_hides_the_lo
     """JupyterLab drops an attribute without a value, so ``hidden`` carries one."""
     text = html.render(rich())
     assert text.count('<div class="gradnb-picture" hidden="hidden"><svg') == 2
-    assert 'img.gradnb-still{display:none}' in text and ".gradnb-picture[hidden]{display:block!important}" in text
+    assert "img.gradnb-still{display:none}" in text and ".gradnb-picture[hidden]{display:block!important}" in text
     image = re.search(r'<img class="gradnb-still" alt="([^"]+)"[^>]* src="data:image/svg\+xml;base64,([^"]+)"', text)
     assert image and "6 of 13 parameters" in image.group(1)
     drawn = base64.b64decode(image.group(2)).decode()
