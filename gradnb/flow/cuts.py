@@ -145,6 +145,8 @@ def _end_of_the_line(graph: Graph, cone: Cone, cut: Cut) -> Cut:
                 found.append(behind)
     if not found:
         return cut
+    found[0].details["switched"] = (cut.site, cut.operation)
+    found[0].details["behind"] = found[0].edge
     found[0].edge = cut.edge
     return found[0]
 
@@ -162,11 +164,14 @@ def cut_lead(graph: Graph, cone: Cone, hunger: Hunger, group: Group, numbers: li
     hidden = _workaround(graph, cone)
     if hidden:
         lead.details["hidden_by"] = hidden
+    switched, behind = lead.details.pop("switched", None), lead.details.pop("behind", None)
+    if switched is not None and switched[0] >= 0 and recording.sites[switched[0]].line != lead.location.line:  # type: ignore[union-attr]
+        lead.related.append((recording.sites[switched[0]], f"gradients are already off here ({switched[1]})"))
     for other in sorted(others, key=lambda g: -g.depth)[:3]:
         lead.related.append((recording.sites[other.first.site], f"a second path is cut here too ({other.first.operation})"))
     later = _later(graph, cone, cut)
     lead.related.extend((recording.sites[c.site], f"cut again further on ({c.operation})") for c in later if c.key != cut.key)
-    lead.path = gradient_path(graph, cone, cut.edge, numbers[0] if numbers else -1)
+    lead.path = gradient_path(graph, cone, cut.edge, numbers[0] if numbers else -1, behind)
     lead.rank = 100 + len(names)
     return lead
 

@@ -7,8 +7,11 @@ from ..report.finding import Hop
 from .graph import Cone, Edge, Graph
 
 
-def gradient_path(graph: Graph, cone: Cone, cut: Edge, parameter: int) -> list[Hop]:
-    """The shortest way from a parameter over a lost edge to the loss; empty where there is none."""
+def gradient_path(graph: Graph, cone: Cone, cut: Edge, parameter: int, behind: Edge | None = None) -> list[Hop]:
+    """The shortest way from a parameter over a lost edge to the loss; empty where there is none.
+
+    ``behind`` is a second lost edge further on, for which the finding is named.
+    """
     recording = graph.recording
     before = _back(cone, cut.source, parameter, recording)
     after = _forward(cone, cut.target)
@@ -17,7 +20,7 @@ def gradient_path(graph: Graph, cone: Cone, cut: Edge, parameter: int) -> list[H
     hops = [_parameter_hop(recording, before[0].source if before[0].op >= 0 else cut.source, parameter)]
     hops.extend(_hop(graph, edge, "flowing") for edge in before if edge.op >= 0)
     hops.append(_hop(graph, cut, "lost"))
-    hops.extend(_hop(graph, edge, "after") for edge in after)
+    hops.extend(_hop(graph, edge, "lost" if behind is not None and edge.op == behind.op else "after") for edge in after)
     loss = recording.values[cone.losses[0]]
     hops.append(Hop("loss", "loss", None, loss.dtype, loss.shape, loss.requires_grad, "on", "after"))
     return hops

@@ -92,6 +92,7 @@ class Backward:
             event.ok, event.error = False, f"{type(error).__name__}: {error}"[:600]
             raise
         with self.recorder.guard():
+            self.recorder.gradients.of_call(event, targets, out)
             made = tuple(self.recorder.log.add(t, len(self.recorder.log.ops), -1) for t in out if isinstance(t, torch.Tensor))
             self.recorder.mode._write(Operation("autograd.grad", "grad", False, False), event.losses + event.inputs, made, sites, via)
         return out

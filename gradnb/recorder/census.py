@@ -126,11 +126,6 @@ class Census:
     def take(self, first: bool = False) -> None:
         """Look at what stands in the namespace and what was met, and give everything its name."""
         if not self.dirty:
-            for person in self.people:
-                tensor = person.reference()
-                if tensor is not None:
-                    person.trainable = tensor.requires_grad
-                    person.ever_trainable = person.ever_trainable or tensor.requires_grad
             return
         modules: dict[int, tuple[str, torch.nn.Module]] = {}
         loose: dict[int, tuple[str, torch.Tensor]] = {}

@@ -52,6 +52,8 @@ class RecordingMode(TorchFunctionMode):
         log = self.log
         sites, via = log.sites(3)
         if via in _IGNORED_VIA or not sites:
+            if via == "clip_grad":
+                self.recorder.training.clip(sites)
             return func(*args, **kwargs) if kwargs else func(*args)
         inputs, numbers = self._inputs(args, kwargs)
         ops = log.ops

@@ -22,6 +22,7 @@ class Steps:
         self.recorder = recorder
         self.optimizers: list[RawOptimizer] = []
         self.counted = 0
+        self._open_step: tuple[RawEvent, RawOptimizer] | None = None  # a step that is running its closure
 
     def before_optimizer(self, optimizer: Any, params: Any) -> RawOptimizer | None:
         raw = None
@@ -61,16 +62,20 @@ class Steps:
                 self.optimizers[self.find(optimizer)].late_steps += 1
                 self.recorder.gradients.late(optimizer, self.counted)
             return None
+        closure, position = None, None
         with self.recorder.guard():
             index = self.find(optimizer)
             self.recorder.census.optimizer(self.optimizers[index], optimizer)
             self.recorder.census.take()
             event = RawEvent("step", self.recorder.log.sites(1)[0], len(self.recorder.log.ops), optimizer=index)
             self.optimizers[index].steps += 1
-            self.recorder.events.append(event)
-            self.recorder.gradients.before_step(event, self.optimizers[index])
-        closure = kwargs.get("closure") if kwargs else None
-        position = next((i for i, a in enumerate(args) if i and callable(a)), None)
+            closure = kwargs.get("closure") if kwargs else None
+            position = next((i for i, a in enumerate(args) if i and callable(a)), None)
+            if closure is None and position is None:
+                self.recorder.events.append(event)
+                self.recorder.gradients.before_step(event, self.optimizers[index])
+            else:  # the gradients come out of the closure, so the step comes after them
+                self._open_step = (event, self.optimizers[index])
         self.recorder.mode.active = False
         self.recorder.step_aside()
         if closure is None and position is not None:
@@ -88,6 +93,9 @@ class Steps:
             try:
                 return closure(*args, **kwargs)
             finally:
+                with self.recorder.guard():
+                    if self._open_step is not None:
+                        self.recorder.gradients.before_step(*self._open_step)
                 self.recorder.step_aside()
                 self.recorder.mode.active = active
 
@@ -99,6 +107,10 @@ class Steps:
         self.recorder.mode.active = True
         self.recorder.step_back()
         with self.recorder.guard():
+            if self._open_step is not None:
+                self._open_step[0].time = len(self.recorder.log.ops)
+                self.recorder.events.append(self._open_step[0])
+                self._open_step = None
             self.recorder.gradients.after_step(self.optimizers[self.find(optimizer)])
             self.recorder.log.sweep()
         if self._enough():
@@ -128,6 +140,12 @@ class Steps:
             if event.sites:
                 self.recorder.events.append(event)
         return event
+
+    def clip(self, sites: tuple) -> None:
+        """Gradient clipping has no hook: its own torch calls give it away, several for one call."""
+        last = self.recorder.events[-1] if self.recorder.events else None
+        if sites and not (last is not None and last.kind == "clip" and last.sites == sites):
+            self.recorder.events.append(RawEvent("clip", sites, len(self.recorder.log.ops)))
 
     def after_call(self, event: RawEvent, ok: bool, error: BaseException | None) -> None:
         event.ok = ok
