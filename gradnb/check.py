@@ -79,6 +79,7 @@ class Check:
                 recorder.stop(error)
                 fill(self.report, recorder, models=self.models, loss=self.loss)
                 self.problem = self.problem or recorder.problem
+                recorder.error = None  # its traceback holds frames that hold the user's tensors
         except Exception as fault:
             self._fault(fault)
         if self.problem:

@@ -21,5 +21,8 @@ def _all(recording: Recording) -> list[Lead]:
     found: list[Lead] = []
     # later analyses ask what earlier ones explained, so the order matters
     for analysis in (raised.raised, cuts.lost, zero.zeros, wiring.wiring, inert.inert, loop.loop):
-        found.extend(analysis(recording))
+        try:
+            found.extend(analysis(recording))
+        except Exception as fault:  # the others still have something to say
+            recording.notes.append(f"the analysis {analysis.__name__} failed and was skipped: {type(fault).__name__}: {fault}")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from ..recorder.recording import Location, Recording
@@ -32,11 +33,7 @@ def classify(graph: Graph, edge: Edge) -> Cut | None:
     if op.kind == "escape":
         cause = "numpy" if op.name in _NUMPY else "item"
         details = {"into": _into(graph, edge)}
-        if (
-            details["into"]
-            and op.name in ("__float__", "__index__", "item")
-            and _packs(details["into"], recording.sites[site].code if site >= 0 else "")
-        ):
+        if op.name in ("__float__", "__index__", "__int__") and site >= 0 and _packs(graph.slicer.text(recording.sites[site])):
             cause = "rewrap"
         return Cut(cause, site, op.name, (cause, _line(recording, site)), edge, details=details)
     if op.kind == "cut":
@@ -146,9 +143,9 @@ def _into(graph: Graph, edge: Edge) -> str:
     return graph.provenance.constructor(edge.target)
 
 
-def _packs(into: str, code: str) -> bool:
-    """The constructor itself turned a tensor into a number: ``torch.FloatTensor([a, b])``."""
-    return into.endswith("Tensor") and "Tensor(" in code and ".item" not in code
+def _packs(text: str) -> bool:
+    """The constructor itself turned tensors into numbers: ``torch.FloatTensor([a, b])``."""
+    return re.match(r"[\w.]*[tT]ensor\(", text) is not None
 
 
 def location(recording: Recording, site: int) -> Location | None:

@@ -79,7 +79,7 @@ def _explain(graph: Graph, cone: Cone, hunger: Hunger, todo: list[int], leads: l
 
 def _weight(group: Group, mask: int) -> tuple:
     covered = group.starved & mask
-    return (bool(covered), covered.bit_count(), group.depth, not group.indexed)
+    return (bool(covered), covered.bit_count(), group.depth, "switched" not in group.first.details, not group.indexed)
 
 
 def group_cuts(graph: Graph, cone: Cone, mask: int) -> list[Group]:

@@ -221,7 +221,16 @@ class Cone:
 
     def cuts(self) -> list[Edge]:
         """Edges on which a gradient that could have come back to a parameter is lost."""
-        return [e for value in self.order for e in self.edges[value] if not e.carries and self.live.get(e.source, 0)]
+        values = self.graph.recording.values
+        return [
+            e
+            for value in self.order
+            for e in self.edges[value]
+            if not e.carries
+            and self.live.get(e.source, 0)
+            # a parameter that is frozen and unfrozen again, or written by its optimizer, stays itself
+            and not (values[value].parameter >= 0 and values[value].parameter == values[e.source].parameter)
+        ]
 
     def upstream(self, value: int, carrying: bool = True) -> set[int]:
         """The values on the gradient's side of a value (or all it depends on)."""

@@ -77,6 +77,9 @@ def _terms(graph: Graph, cone: Cone, loss: int) -> list[tuple[int, Edge | None]]
             continue
         edges = cone.edges.get(value, [])
         if op.name in _ADDING:
+            if not _scalar(values[value].shape):
+                living.add(value)  # a constant inside a sum over samples (an old log-probability, a baseline) is no term of the loss
+                continue
             todo.extend((e.source, e) for e in edges)
         elif op.name in _PASSING and op.kind in ("op", "inplace"):
             todo.extend((e.source, by if op.name not in ("stack", "cat") else e) for e in edges if recording.ops[e.op].kind != "escape")
@@ -89,6 +92,10 @@ def _terms(graph: Graph, cone: Cone, loss: int) -> list[tuple[int, Edge | None]]
         else:
             living.add(value)
     return [(value, by) for value, by in dead if not _straight_through(cone, value, living, by)]
+
+
+def _scalar(shape: tuple[int, ...] | None) -> bool:
+    return all(size == 1 for size in shape or ())
 
 
 def _straight_through(cone: Cone, value: int, living: set[int], by: Edge | None) -> bool:

@@ -6,7 +6,7 @@ from ..recorder.recording import Event, Optimizer, Recording
 from .cuts import graph_of
 from .lead import Lead
 
-_CLEARING = set("zero_ mul_ copy_ fill_ set_ __imul__ _foreach_zero_ _foreach_mul_ clamp_".split())
+_CLEARING = set("zero_ mul_ copy_ fill_ set_ sub_ __imul__ __isub__ _foreach_zero_ _foreach_mul_".split())
 
 
 def loop(recording: Recording) -> list[Lead]:
@@ -50,10 +50,11 @@ def _added(recording: Recording, start: int, end: int, numbers: tuple[int, ...])
 
 def _cleared_by_hand(recording: Recording, before: Event, after: Event) -> bool:
     """``p.grad.zero_()`` and its like leave the same tensor in place; the operations show it."""
-    gradients = {v for op in recording.ops if op.name == "grad" and op.kind == "op" for v in op.outputs}
+    memory = {recording.values[v].group for op in recording.ops if op.name == "grad" and op.kind == "op" for v in op.outputs}
     for op in recording.ops[before.time : after.time]:
-        if op.kind == "inplace" and op.name in _CLEARING and (op.name.startswith("_foreach") or gradients & set(op.inputs[:1])):
-            return True
+        if op.kind == "inplace" and op.name in _CLEARING:
+            if op.name.startswith("_foreach") or any(recording.values[v].group in memory for v in op.inputs[:1]):
+                return True
     return False
 
 

@@ -46,6 +46,20 @@ def attribute_assigned(recording: Recording, attribute: str) -> list[Location]:
     return sorted(found, key=lambda place: (place.filename, place.line))
 
 
+def mentioned(recording: Recording, name: str) -> list[Location]:
+    """Every decorator and ``with`` line that names something, in the order of the cells."""
+    found: list[Location] = []
+    for source in sources(recording):
+        for node in ast.walk(source.tree):  # type: ignore[arg-type]
+            heads: list[ast.expr] = []
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                heads = node.decorator_list
+            elif isinstance(node, (ast.With, ast.AsyncWith)):
+                heads = [item.context_expr for item in node.items]
+            found.extend(locate(recording, source, e) for e in heads if name in ast.unparse(e))
+    return sorted(found, key=lambda place: (place.cell or 0, place.line))
+
+
 def assigned(recording: Recording, holder: Holder) -> Location | None:
     """Where the attribute that hides something is assigned: in its class, before any other place."""
     places = attribute_assigned(recording, holder.attribute)

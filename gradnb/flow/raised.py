@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 
-from ..recorder.recording import Event, Location, Recording
+from ..recorder.recording import Event, Location, Raised, Recording, Value
 from .cuts import graph_of, group_cuts
 from .graph import Cone
 from .lead import Lead
 from .path import gradient_path
+from .places import mentioned
 
 _REDUCTIONS = {"mean", "sum", "item", "max", "min", "norm", "backward"}
 
@@ -116,7 +117,7 @@ def _inference(recording: Recording) -> list[Lead]:
         for value in recording.ops[error.op].inputs:
             found = found or _made_in_inference(recording, value)
     if found is None:
-        return []
+        return _inference_before(recording, error)
     region, made = found
     lead = Lead("inference-tensor", recording.sites[recording.regions[region].site], rank=98)
     lead.operation = recording.ops[made].name
@@ -128,6 +129,21 @@ def _inference(recording: Recording) -> list[Lead]:
     symptom = recording.location(error.stack)
     if symptom is not None:
         lead.related.append((symptom, "and is used here, where autograd would have to save it"))
+    return [lead]
+
+
+def _inference_before(recording: Recording, error: Raised) -> list[Lead]:
+    """The tensor was made before the recording: the earlier code that reads like it."""
+    inputs = recording.ops[error.op].inputs if error.op >= 0 else ()
+    seen = [v for v in inputs if recording.values[v].inference or recording.values[v].op >= 0]
+    places = mentioned(recording, "inference_mode")
+    if not places or not seen and error.op >= 0:
+        return []
+    lead = Lead("inference-tensor", places[0], rank=98, expression=places[0].code)
+    lead.details = {"region": "inference_mode", "decorator": places[0].code.startswith("@"), "raised": True}
+    symptom = recording.location(error.stack)
+    if symptom is not None:
+        lead.related.append((symptom, "a tensor made in inference mode is used here, where autograd would have to save it"))
     return [lead]
 
 
@@ -156,8 +172,6 @@ def _no_backward(recording: Recording) -> list[Lead]:
         return []
     graph = graph_of(recording)
     value = len(recording.values)
-    from ..recorder.recording import Value
-
     recording.values.append(Value(-1, False, "python", (), kind="python"))
     graph._parents[value] = graph.of_receiver(value, error.stack, len(recording.ops))
     recording.events.append(Event("backward", error.stack, len(recording.ops), False, error.message, (value,)))

@@ -41,6 +41,8 @@ def hungry(recording: Recording) -> list[Hunger]:
                 continue
             if all(number in e.frozen for _, e in steps) or not parameter.ever_trainable:
                 continue
+            if parameter.anonymous and any(p.registered for p in recording.parameters):
+                continue  # left over in the optimizer: its module has another parameter now
             if parameter.moved and "zero" not in states:
                 continue  # something other than this optimizer moves it
             if _fed_elsewhere(recording, index, number):

@@ -54,14 +54,25 @@ def _lead(recording: Recording, module: str, numbers: list[int]) -> Lead:
             lead.related.append((dropped, "the result is made here and not used any further"))
     if lead.location is None:
         lead.location = _defined(recording, module)
+    if sink is None and _one_of_many(recording, module, numbers):
+        lead.severity = "info"  # an expert that was not routed to, a head that had no turn
     if lead.location is None:
         lead.severity = "info"  # a layer that a library ships: no line of the user's is at fault
     lead.expression = lead.location.code if lead.location else ""
     return lead
 
 
+def _one_of_many(recording: Recording, module: str, numbers: list[int]) -> bool:
+    """Does the module stand in a list or dict of modules of which others were used."""
+    container, _, key = module.rpartition(".")
+    others = [p for i, p in enumerate(recording.parameters) if i not in numbers and p.name.startswith(container + ".") and p.reached]
+    siblings = {p.name[len(container) + 1 :].split(".")[0] for p in others}
+    return bool(container) and key.isdigit() and any(s.isdigit() for s in siblings)
+
+
 def _sink(recording: Recording, values: list[int]) -> int | None:
     """The op that made the last value that depends on these and that nothing reads; None where no op read them."""
+    own = set(values)
     reached, last = set(values), None
     consumed: set[int] = set()
     for index, op in enumerate(recording.ops):
@@ -70,12 +81,12 @@ def _sink(recording: Recording, values: list[int]) -> int | None:
         if any(v in reached for v in op.inputs):
             consumed.update(op.inputs)
             reached.update(op.outputs)
-            if op.outputs:
+            if op.outputs and op.kind not in ("leaf", "inplace"):
                 last = index
     ends = [
         i
         for i, op in enumerate(recording.ops)
-        if op.outputs and set(op.outputs) & reached and not set(op.outputs) & consumed and op.grad_enabled
+        if op.outputs and set(op.outputs) & reached - own and not set(op.outputs) & consumed and op.grad_enabled
     ]
     return ends[-1] if ends else last
 

@@ -11,6 +11,8 @@ from .places import assigned, attribute_assigned, generator_of
 from .starved import failing
 from .unused import unused
 
+MANY_GROUPS = 3  # param groups beyond this are made in a loop, not by hand
+
 
 def wiring(recording: Recording) -> list[Lead]:
     """Leads for frozen, unregistered, not-in-optimizer, non-leaf and unused parameters."""
@@ -37,7 +39,7 @@ def _misspelled(recording: Recording) -> list[Lead]:
     for p in recording.parameters:
         if not p.trainable and p.optimizer is not None:
             for name in p.attributes:
-                if name != "requires_grad" and difflib.SequenceMatcher(None, name, "requires_grad").ratio() > 0.8:
+                if name != "requires_grad" and difflib.SequenceMatcher(None, name, "requires_grad").ratio() > 0.9:
                     groups.setdefault(name, []).append(p)
     leads = []
     for name, parameters in groups.items():
@@ -68,6 +70,10 @@ def _frozen_groups(recording: Recording) -> list[Lead]:
         for number, group in enumerate(optimizer.groups):
             if not group or not all(set(group) <= set(e.frozen) for e in steps):
                 continue
+            if any(recording.parameters[n].trainable for n in group):
+                continue  # unfrozen further on
+            if len(optimizer.groups) > MANY_GROUPS:
+                continue  # one group a layer, made in a loop: the frozen ones are not named by hand
             names = [recording.parameters[n].name for n in group]
             lead = Lead("frozen", _freezing(recording, group, optimizer.site), affected=names, rank=90 + len(names))
             lead.expression = lead.location.code if lead.location else ""
@@ -163,7 +169,8 @@ def _dropped(recording: Recording) -> list[Lead]:
                 continue
             now = {n for g in new.groups for n in g}
             before = {n for g in old.groups for n in g}
-            missing = sorted(before - now)
+            fed = _fed_since(recording, new.time)
+            missing = sorted(n for n in before - now if fed >> n & 1 and recording.parameters[n].trainable)
             if not missing or not (before & now):
                 continue
             if any(
@@ -186,6 +193,13 @@ def _dropped(recording: Recording) -> list[Lead]:
     return leads
 
 
+def _fed_since(recording: Recording, time: int) -> int:
+    graph, found = graph_of(recording), 0
+    for losses in dict.fromkeys(e.losses for e in recording.events if e.kind == "backward" and e.losses and e.time > time):
+        found |= graph.cone(losses).fed()
+    return found
+
+
 def _orphans(recording: Recording) -> list[Lead]:
     """Parameters that receive a gradient in every backward and that no optimizer holds."""
     stepping = [o for o in recording.optimizers if o.steps]
@@ -203,7 +217,7 @@ def _orphans(recording: Recording) -> list[Lead]:
     for root, numbers in orphans.items():
         siblings = [n for n in held if recording.parameters[n].root == root]
         stale = [o for o in stepping if _stale(recording, o)]
-        if not siblings and not stale and not _trains_alone(recording, numbers):
+        if not siblings and not stale and not (_trains_alone(recording, numbers) and _moves_modules(recording, stepping)):
             continue
         optimizer = stale[0] if stale else stepping[-1]
         replaced = _replaced(recording, numbers, optimizer.site)
@@ -238,6 +252,11 @@ def _stale(recording: Recording, optimizer: Optimizer) -> bool:
 def _trains_alone(recording: Recording, numbers: list[int]) -> bool:
     """A whole module without an optimizer: meant to learn, if it is in training mode and was called as part of the loss."""
     return all(recording.parameters[n].training and recording.parameters[n].called for n in numbers)
+
+
+def _moves_modules(recording: Recording, stepping: list[Optimizer]) -> bool:
+    """Do the optimizers move parameters of modules at all, and not an image, a latent or an attack."""
+    return any(recording.parameters[n].registered for o in stepping for g in o.groups for n in g)
 
 
 def _replaced(recording: Recording, numbers: list[int], after: int) -> Location | None:
@@ -294,7 +313,7 @@ def _non_leaf(recording: Recording) -> list[Lead]:
         for value in sorted(derived):
             made = recording.values[value].op
             used = sum(1 for cone in cones if value in cone.edges and cone.live.get(value, 0))
-            if made < 0 or made >= first or not (used > 1 or value in attributes):
+            if made < 0 or made >= first or not (value in attributes or used > 1 and _meant_as_parameter(recording, values[0], made)):
                 continue
             place = recording.location(recording.ops[made].stack)
             holder = attributes.get(value)
@@ -304,6 +323,15 @@ def _non_leaf(recording: Recording) -> list[Lead]:
             lead.details = {"attribute": holder.attribute} if holder else {"name": lead.expression}
             lead.affected.extend(holder.names if holder else ())
     return list(leads.values())
+
+
+def _meant_as_parameter(recording: Recording, leaf: int, made: int) -> bool:
+    """``torch.randn(…, requires_grad=True) * 0.1``: born trainable and changed by one step, of the same shape."""
+    born = recording.values[leaf].op
+    if born < 0 or recording.ops[born].kind != "factory" and recording.ops[born].name != "Parameter":
+        return False
+    op = recording.ops[made]
+    return len(op.inputs) == 1 and recording.values[op.outputs[0]].shape == recording.values[leaf].shape
 
 
 def _in_namespace(p: Parameter) -> bool:

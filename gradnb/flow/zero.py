@@ -40,6 +40,8 @@ def zeros(recording: Recording) -> list[Lead]:
             numbers = [n for n in birth.parameters if n in todo]
             if not numbers:
                 continue
+            if _passing(recording, birth, numbers):
+                continue
             lead = _lead(recording, birth, numbers) if birth.kind != "left-out" else _beside(recording, hunger, numbers)
             if lead is None:
                 continue
@@ -47,6 +49,15 @@ def zeros(recording: Recording) -> list[Lead]:
             todo -= set(numbers)
             explained.update(numbers)
     return leads
+
+
+def _passing(recording: Recording, birth: ZeroBirth, numbers: list[int]) -> bool:
+    """A zero that is no fault: offsets that cancel in a difference, and factors that are zero only until the first step."""
+    if birth.kind == "cancelled":
+        return all(sum(size > 1 for size in recording.parameters[n].shape) <= 1 for n in numbers)
+    if birth.kind in ("zero", "factor") and _kind(birth, recording.ops[birth.op]) in ("unknown", "factor"):
+        return all(len(recording.parameters[n].steps) <= 1 for n in numbers)
+    return False
 
 
 def _beside(recording: Recording, hunger: Hunger, numbers: list[int]) -> Lead | None:

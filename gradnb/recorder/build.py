@@ -44,6 +44,7 @@ def build(recorder: "Recorder") -> Recording:
     numbers = {id(p.reference()): p.number for p in census.people if p.reference() is not None}
     recording.switches = [(numbers[i], on, places.stack(sites)) for i, on, sites in recorder.freezes if i in numbers]
     recording.modules = {name: type(ref()).__name__ if ref() is not None else "" for name, ref in census.roots.items()}
+    places.read_cells()
     recording.raised = _raised(recorder, places, recording.ops)
     recording.notes = list(recorder.notes)
     recording.counted_steps = recorder.training.counted
@@ -131,6 +132,7 @@ def _parameter(person: "Person", recorder: "Recorder") -> Parameter:
         fed_late=person.number in gradients.fed_late,
         listed=person.registered or person.is_parameter or person.from_namespace,
         alive=person.reference() is not None,
+        anonymous=person.is_parameter and not person.registered and not person.from_namespace,
     )
 
 

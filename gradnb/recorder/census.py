@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Iterator
 
 import torch
+from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from .holders import hidden
 
@@ -64,6 +65,11 @@ class Census:
         if found is not None and self.people[found].reference() is tensor:
             return found
         person = Person(len(self.people), weakref.ref(tensor))
+        if isinstance(tensor, UninitializedTensorMixin):
+            person.is_parameter, person.ever_trainable = True, True
+            self.people.append(person)
+            self._ids[id(tensor)] = person.number
+            return person.number
         person.shape, person.dtype, person.device = tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), str(tensor.device)
         person.is_parameter = isinstance(tensor, torch.nn.Parameter)
         person.leaf = tensor.is_leaf
@@ -157,7 +163,7 @@ class Census:
                 person.name = person.name or name
                 person.from_namespace = True
         for person in self.people:
-            tensor = person.reference()
+            tensor = person.reference()  # type: ignore[assignment]
             if tensor is not None:
                 person.trainable = tensor.requires_grad
                 person.ever_trainable = person.ever_trainable or tensor.requires_grad

@@ -131,6 +131,12 @@ class Places:
         self._stacks: dict[tuple[tuple[int, int], ...], tuple[int, ...]] = {}
         self._positions: dict[int, list] = {}
 
+    def read_cells(self) -> None:
+        """Take in the source of every cell: a fault can stand in one that no recorded frame passed through."""
+        for filename in self.cells:
+            if filename not in self.sources:
+                self.sources[filename] = "".join(linecache.getlines(filename))
+
     def stack(self, sites: tuple[Site, ...]) -> tuple[int, ...]:
         key = tuple([(id(code), lasti) for code, lasti in sites])
         found = self._stacks.get(key)

@@ -43,7 +43,7 @@ def _search(value: Any, path: str, depth: int, seen: set[int], inside: set[int])
         return
     seen.add(id(value))
     if isinstance(value, torch.nn.Module):
-        if id(value) not in inside:
+        if id(value) not in inside and value.training:  # one in eval mode is hidden on purpose: a fixed feature network
             for name, parameter in value.named_parameters():
                 yield f"{path}.{name}", parameter
         return

@@ -22,15 +22,17 @@ class Patches:
     """A set of attribute replacements that can be undone exactly."""
 
     def __init__(self) -> None:
-        self._undo: list[tuple[Any, str, Any]] = []
+        self._undo: list[tuple[Any, str, Any, Any]] = []
 
     def set(self, owner: Any, name: str, value: Any) -> None:
-        self._undo.append((owner, name, vars(owner).get(name, _MISSING)))
+        self._undo.append((owner, name, vars(owner).get(name, _MISSING), value))
         setattr(owner, name, value)
 
     def restore(self) -> None:
         while self._undo:
-            owner, name, old = self._undo.pop()
+            owner, name, old, ours = self._undo.pop()
+            if vars(owner).get(name) is not ours:
+                continue  # the user patched it too, over ours: theirs stays
             if old is _MISSING:
                 delattr(owner, name)
             else:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import sys
 import weakref
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import CodeType
 from typing import Any, Iterator
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.utils._python_dispatch import _disable_current_modes
 
 from .backward import Backward
 from .census import Census
@@ -125,7 +126,9 @@ class Recorder:
         """What goes wrong inside gradnb is kept as a note; torch calls in here are not recorded."""
         active, self.mode.active = self.mode.active, False
         try:
-            with torch._C.DisableTorchFunction():
+            # the user's own modes (a FakeTensorMode, a counting one) must not see what gradnb computes
+            quiet = _disable_current_modes() if torch._C._len_torch_dispatch_stack() else nullcontext()
+            with torch._C.DisableTorchFunction(), quiet:
                 yield
         except Exception as error:
             if self.problem is None:

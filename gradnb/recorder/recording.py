@@ -125,6 +125,7 @@ class Parameter:
     hand_set: bool = False  # its .grad was assigned by hand
     fed_late: bool = False  # got its gradient after the fully recorded steps
     alive: bool = True
+    anonymous: bool = False  # an nn.Parameter that no module and no variable holds (any more)
 
 
 @dataclass(slots=True)
