@@ -117,6 +117,9 @@ class Graph:
             when, written = writes[at]
             if written != source and when > self.recording.values[source].op and when != made:
                 v, w = self.recording.values[value], self.recording.values[written]
+                if self._behind_a_cut(written):  # memory is shared, history is not
+                    edges.append(Edge(written, value, when, False))
+                    continue
                 edges.append(
                     Edge(
                         written,
@@ -126,6 +129,17 @@ class Graph:
                     )
                 )
         return edges
+
+    def _behind_a_cut(self, value: int) -> bool:
+        """Was a value written through a view that ``.data`` or ``detach`` made."""
+        for _ in range(16):
+            made = self.recording.values[value].op
+            if made < 0 or not self.recording.ops[made].inputs:
+                return False
+            if self.recording.ops[made].kind == "cut":
+                return True
+            value = self.recording.ops[made].inputs[0]
+        return False
 
     def _from_python(self, value: int) -> list[Edge]:
         recording = self.recording
@@ -249,7 +263,7 @@ def _only_shape(name: str, position: int) -> bool:
     """An argument that lends its shape or dtype, not its numbers."""
     if position == 0:
         return name in ("new_tensor", "new_full", "full_like")
-    return name in ("expand_as", "view_as", "reshape_as", "type_as")
+    return name in ("expand_as", "view_as", "reshape_as", "type_as", "to", "sum_to_size", "new_zeros", "new_ones", "new_empty")
 
 
 def _is_index(dtype: str, name: str) -> bool:

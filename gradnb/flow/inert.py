@@ -66,6 +66,9 @@ def _terms(graph: Graph, cone: Cone, loss: int) -> list[tuple[int, Edge | None]]
         if value in seen or len(seen) > 400:
             continue
         seen.add(value)
+        if by is not None and recording.ops[by.op].kind == "escape":
+            dead.append((value, by))  # it arrived as a number: what it was computed from does not matter any more
+            continue
         if not cone.live.get(value, 0):
             if by is not None and cone.data.get(value, 0):
                 dead.append((value, by))

@@ -94,7 +94,9 @@ def _other_stepped(recording: Recording) -> list[Lead]:
     ]
     if recording.raised is not None or not stepping or not idle:
         return []
-    leads = []
+    leads = _zeroed_and_fed_only(recording, idle, stepping)
+    if leads:
+        return leads
     for index in stepping:
         if not _steps_for_nothing(recording, index):
             continue
@@ -103,6 +105,23 @@ def _other_stepped(recording: Recording) -> list[Lead]:
         lead.expression = lead.location.code if lead.location else ""
         lead.affected = [recording.parameters[n].name for g in idle[0].groups for n in g]
         lead.details = {"kind": "other", "optimizer": idle[0].label or idle[0].name}
+        leads.append(lead)
+    return leads
+
+
+def _zeroed_and_fed_only(recording: Recording, idle: list[Optimizer], stepping: list[int]) -> list[Lead]:
+    """An optimizer that is zeroed and fed round after round beside one that steps, and that never steps itself."""
+    leads = []
+    for optimizer in idle:
+        index = recording.optimizers.index(optimizer)
+        zeroed = sum(e.kind == "zero_grad" and e.optimizer == index for e in recording.events)
+        steps = [e for e in recording.events if e.kind == "step" and e.optimizer in stepping]
+        if zeroed < 2 or len(steps) < 2:
+            continue
+        lead = Lead("step-missing", recording.location(steps[0].stack), "warning", rank=46)
+        lead.expression = lead.location.code if lead.location else ""
+        lead.affected = [recording.parameters[n].name for g in optimizer.groups for n in g]
+        lead.details = {"kind": "other", "optimizer": optimizer.label or optimizer.name}
         leads.append(lead)
     return leads
 

@@ -90,11 +90,9 @@ def _all_frozen(recording: Recording) -> list[Lead]:
     if event is None:
         return []
     cone = graph_of(recording).cone(event.losses)
-    data, live = cone.reached(), 0
-    for bits in cone.live.values():
-        live |= bits
-    if live:
-        return []  # something could learn: then a cut is to blame
+    data, values = cone.reached(), recording.values
+    if any(bits and values[v].parameter < 0 for v, bits in cone.live.items()):
+        return []  # something computed from them could learn: then a cut is to blame
     frozen = [i for i, p in enumerate(recording.parameters) if data >> i & 1 and not p.trainable and p.listed]
     if not frozen:
         return []
@@ -219,7 +217,8 @@ def _orphans(recording: Recording) -> list[Lead]:
         stale = [o for o in stepping if _stale(recording, o)]
         if not siblings and not stale and not (_trains_alone(recording, numbers) and _moves_modules(recording, stepping)):
             continue
-        optimizer = stale[0] if stale else stepping[-1]
+        # the one that should hold them is the one that holds most of their module
+        optimizer = stale[0] if stale else max(stepping, key=lambda o: sum(n in siblings for g in o.groups for n in g))
         replaced = _replaced(recording, numbers, optimizer.site)
         place = replaced or (recording.sites[optimizer.site] if optimizer.site >= 0 else None)
         lead = Lead("not-in-optimizer", place, affected=[recording.parameters[n].name for n in numbers], rank=70 + len(numbers))

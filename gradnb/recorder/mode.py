@@ -154,7 +154,10 @@ class RecordingMode(TorchFunctionMode):
         index = self.log.add(tensor, -1, -1)
         self.log.fresh.append((index, len(self.log.ops), position))
         if tensor.requires_grad or type(tensor) is _Parameter:
-            self.recorder.met_leaf(tensor, index)
+            try:
+                self.recorder.met_leaf(tensor, index)
+            except Exception as fault:  # a tensor of a kind nobody foresaw must not stop the user's call
+                self.recorder.notes.append(f"a tensor could not be followed: {type(fault).__name__}: {fault}"[:200])
         return index
 
     # -- values that leave torch, and come back ------------------------------------------------------------------------
@@ -261,12 +264,12 @@ class RecordingMode(TorchFunctionMode):
         out = func(*args, **kwargs)
         after = _grad_enabled()
         if before and not after:
-            if sys._getframe(3).f_code.co_name == "__exit__" and self._suspended:  # the end of an enable_grad inside no_grad
+            if _leaving() and self._suspended:  # the end of an enable_grad inside no_grad
                 self.log.region = self._suspended.pop()
             else:
                 self.open_region("no_grad")
         elif after and not before:
-            if sys._getframe(3).f_code.co_name != "__exit__":
+            if not _leaving():
                 self._suspended.append(self.log.region)
             self.log.region = -1
         return out
@@ -318,6 +321,15 @@ class RecordingMode(TorchFunctionMode):
                 function,
             )
         )
+
+
+def _leaving() -> bool:
+    """Is it the ``__exit__`` of a grad-mode context that switches, directly or through ``set_grad_enabled``."""
+    for depth in (3, 4):
+        code = sys._getframe(depth).f_code
+        if code.co_name == "__exit__" and code.co_filename.endswith("grad_mode.py"):
+            return True
+    return False
 
 
 def _said(error: BaseException) -> str:
