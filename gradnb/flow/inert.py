@@ -104,7 +104,16 @@ def _scalar(shape: tuple[int, ...] | None) -> bool:
 def _straight_through(cone: Cone, value: int, living: set[int], by: Edge | None) -> bool:
     """``a + (b - a).detach()``: the dead term is made from a living one on purpose."""
     below = cone.upstream(value, carrying=False)
-    return bool(below & living)
+    values, ops = cone.graph.recording.values, cone.graph.recording.ops
+    # the scalars that living terms are products of: a value's bookkeeping copy is often taken off again
+    parts = {
+        v
+        for term in living
+        if values[term].op >= 0
+        for v in ops[values[term].op].inputs
+        if _scalar(values[v].shape) and cone.live.get(v, 0)
+    }
+    return bool(below & (living | parts))
 
 
 def _lead(graph: Graph, cone: Cone, term: int, by: Edge | None, trained: int) -> Lead | None:

@@ -10,7 +10,8 @@ import ast
 from bisect import bisect_left
 
 from .recording import Location, Op, Recording
-from .slices import Slice, Slicer
+from .slices import Slice, Slicer, place
+from .source import span
 
 # Operations whose Python-number operand can carry a value of the user's, and is worth a look.
 _ARITHMETIC = set(
@@ -47,8 +48,19 @@ class Provenance:
         if op.kind == "factory" or op.name == "full":
             return self._escaped(("factory", op.stack), op.stack, index, lambda node: _arguments(node))
         if op.numbers and (op.name in _ARITHMETIC) and op.stack:
-            return self._escaped(("number", op.stack), op.stack, index, _operands)
+            return self._escaped(("number", op.stack), op.stack, index, lambda node: self._number_side(op, node))
         return []
+
+    def _number_side(self, op: Op, node: ast.expr) -> list[ast.expr]:
+        """The operand that is the number: not a literal's partner, and not the side that made the tensor operand."""
+        sides = _operands(node)
+        if not isinstance(node, ast.BinOp):
+            return sides
+        if any(isinstance(s, ast.Constant) or isinstance(s, ast.UnaryOp) and isinstance(s.operand, ast.Constant) for s in sides):
+            return []
+        made = [self.recording.values[v].op for v in op.inputs]
+        spans = {place(self.recording.sites[self.recording.ops[m].stack[0]]) for m in made if m >= 0 and self.recording.ops[m].stack}
+        return [s for s in sides if span(s) not in spans]
 
     def of_fresh(self, index: int, position: int) -> tuple[list[int], list[int]]:
         """For a tensor first met as argument ``position`` of op ``index``: escapes and tensor-making ops it comes from."""
