@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from ..recorder.recording import Location, Recording
+from ..recorder.recording import Recording
 from .graph import CHECKPOINT, Edge, Graph
 
 _CASTS = set("long int short char byte bool to type type_as".split())
@@ -21,7 +21,6 @@ class Cut:
     operation: str
     key: tuple
     edge: Edge
-    severity: str = "error"
     details: dict = field(default_factory=dict)
 
 
@@ -146,7 +145,3 @@ def _into(graph: Graph, edge: Edge) -> str:
 def _packs(text: str) -> bool:
     """The constructor itself turned tensors into numbers: ``torch.FloatTensor([a, b])``."""
     return re.match(r"[\w.]*[tT]ensor\(", text) is not None
-
-
-def location(recording: Recording, site: int) -> Location | None:
-    return recording.sites[site] if site >= 0 else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..recorder.recording import Recording
+from ..recorder.recording import Event, Recording
 from .classify import Cut, classify, hard
 from .graph import Cone, Edge, Graph
 from .lead import Lead
@@ -30,6 +30,14 @@ def graph_of(recording: Recording) -> Graph:
     if "graph" not in recording.memo:
         recording.memo["graph"] = Graph(recording)
     return recording.memo["graph"]
+
+
+def fed_by(recording: Recording, events: list[Event]) -> int:
+    """Bit set of the parameters that the gradient of some of these backward passes comes back to."""
+    graph, found = graph_of(recording), 0
+    for losses in dict.fromkeys(e.losses for e in events if e.losses):
+        found |= graph.cone(losses).fed()
+    return found
 
 
 def lost(recording: Recording) -> list[Lead]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..recorder.recording import Event, Optimizer, Recording
-from .cuts import graph_of
+from .cuts import fed_by
 from .lead import Lead
 
 _CLEARING = set("zero_ mul_ copy_ fill_ set_ sub_ __imul__ __isub__ _foreach_zero_ _foreach_mul_".split())
@@ -44,8 +44,8 @@ def _piling_up(recording: Recording) -> list[Lead]:
 
 def _added(recording: Recording, start: int, end: int, numbers: tuple[int, ...]) -> bool:
     """Did a backward between two events give these parameters more gradient."""
-    graph, mask = graph_of(recording), sum(1 << n for n in numbers)
-    return any(e.kind == "backward" and e.ok and graph.cone(e.losses).fed() & mask for e in recording.events[start + 1 : end])
+    between = [e for e in recording.events[start + 1 : end] if e.kind == "backward" and e.ok]
+    return bool(fed_by(recording, between) & sum(1 << n for n in numbers))
 
 
 def _cleared_by_hand(recording: Recording, before: Event, after: Event) -> bool:

@@ -98,11 +98,6 @@ def _of_failure(recording: Recording, event: Event) -> Hunger:
 
 def _fed_by_others(recording: Recording, event: Event) -> int:
     """Bit set of the parameters that some other backward, one that worked, gives a gradient to."""
-    from .cuts import graph_of
+    from .cuts import fed_by  # cuts asks this file who starves
 
-    graph, found = graph_of(recording), 0
-    for losses in dict.fromkeys(
-        e.losses for e in recording.events if e.kind in ("backward", "grad") and e.ok and e.losses and e is not event
-    ):
-        found |= graph.cone(losses).fed()
-    return found
+    return fed_by(recording, [e for e in recording.events if e.kind in ("backward", "grad") and e.ok and e is not event])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 
 from ..recorder.recording import Holder, Location, Optimizer, Parameter, Recording
-from .cuts import graph_of
+from .cuts import fed_by, graph_of
 from .lead import Lead
 from .places import assigned, attribute_assigned, generator_of
 from .starved import failing
@@ -24,10 +24,7 @@ def wiring(recording: Recording) -> list[Lead]:
 
 def fed_parameters(recording: Recording) -> int:
     """Bit set of the parameters to which the gradient of some backward comes back."""
-    graph, found = graph_of(recording), 0
-    for losses in dict.fromkeys(e.losses for e in recording.events if e.kind == "backward" and e.losses):
-        found |= graph.cone(losses).fed()
-    return found
+    return fed_by(recording, [e for e in recording.events if e.kind == "backward"])
 
 
 # -- frozen ----------------------------------------------------------------------------------------------------------------
@@ -167,7 +164,7 @@ def _dropped(recording: Recording) -> list[Lead]:
                 continue
             now = {n for g in new.groups for n in g}
             before = {n for g in old.groups for n in g}
-            fed = _fed_since(recording, new.time)
+            fed = fed_by(recording, [e for e in recording.events if e.kind == "backward" and e.time > new.time])
             missing = sorted(n for n in before - now if fed >> n & 1 and recording.parameters[n].trainable)
             if not missing or not (before & now):
                 continue
@@ -189,13 +186,6 @@ def _dropped(recording: Recording) -> list[Lead]:
         if leads:
             break
     return leads
-
-
-def _fed_since(recording: Recording, time: int) -> int:
-    graph, found = graph_of(recording), 0
-    for losses in dict.fromkeys(e.losses for e in recording.events if e.kind == "backward" and e.losses and e.time > time):
-        found |= graph.cone(losses).fed()
-    return found
 
 
 def _orphans(recording: Recording) -> list[Lead]:

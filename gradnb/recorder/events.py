@@ -25,7 +25,6 @@ class RawEvent:
     number: float | None = None  # the loss, read after the run
     has_grad_fn: bool = True
     frozen: tuple[int, ...] = ()  # the optimizer's parameters that did not require grad
-    skipped: bool = False
 
 
 @dataclass(slots=True)

@@ -97,22 +97,6 @@ class Log:
     def mark(self, index: int, **changes: Any) -> None:
         self.values[index] = RawValue._make(self.values[index])._replace(**changes)
 
-    def tensor_of(self, index: int) -> torch.Tensor | None:
-        """The live tensor object of a value, where it still lives (slow: for rare questions only)."""
-        for reference, known in self._ids.values():
-            if known == index:
-                return reference()
-        return None
-
-    def live(self) -> list[tuple[torch.Tensor, int]]:
-        """Every tensor that is still alive, with its value."""
-        found = []
-        for reference, index in list(self._ids.values()):
-            tensor = reference()
-            if tensor is not None:
-                found.append((tensor, index))
-        return found
-
     def sweep(self) -> None:
         """Forget the entries of tensors that are gone, so that a long run does not fill memory."""
         if len(self._ids) < self._sweep_at:

@@ -204,7 +204,6 @@ class RecordingMode(TorchFunctionMode):
             sites, via = self.log.sites(3)
             if sites and via not in _IGNORED_VIA:
                 self._write(operation, (), (self.log.add(out, len(self.log.ops), -1),), sites, via)
-        self.recorder.gradient_read = True
         return out
 
     # -- leaves and flags ----------------------------------------------------------------------------------------------

@@ -48,7 +48,6 @@ class Recorder:
         self.problem: str | None = None
         self.recording = False  # operations are written
         self.watching = False  # the hooks count
-        self.gradient_read = False
         self.hand_set: set[int] = set()  # parameters whose .grad was assigned by hand
         self.freezes: list[tuple[int, bool, tuple[Site, ...]]] = []
         self.error: BaseException | None = None

@@ -78,7 +78,7 @@ class Source:
         """The innermost function around a place."""
         best: Scope | None = self.tree
         for node in self.scopes[1:]:
-            if inside(place, span(_body(node))) and (best is self.tree or inside(span(node), span(best))):  # type: ignore[arg-type]
+            if inside(place, span(node)) and (best is self.tree or inside(span(node), span(best))):  # type: ignore[arg-type]
                 best = node
         return best
 
@@ -98,11 +98,6 @@ class Source:
         text = ast.get_source_segment(_without_magics(self.text), node) or ""
         text = " ".join(text.split())
         return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def _body(scope: ast.AST) -> ast.AST:
-    """A function's span without its decorators, which run outside it."""
-    return scope
 
 
 def _without_magics(text: str) -> str:
