@@ -8,9 +8,26 @@ __version__ = "0.1.0"
 
 from .check import check, last_report
 from .diagnoses import explain
-from .errors import GradientError
+from .errors import GradientError, GradientFlowError
+from .machine import environment
+from .numeric import numeric_check
+from .preflight import preflight
+from .testing import assert_gradients_flow
 
-__all__ = ["GradientError", "__version__", "check", "explain", "last_report", "load_ipython_extension", "unload_ipython_extension"]
+__all__ = [
+    "GradientError",
+    "GradientFlowError",
+    "__version__",
+    "assert_gradients_flow",
+    "check",
+    "environment",
+    "explain",
+    "last_report",
+    "load_ipython_extension",
+    "numeric_check",
+    "preflight",
+    "unload_ipython_extension",
+]
 
 
 def load_ipython_extension(ipython: Any) -> None:

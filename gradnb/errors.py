@@ -16,5 +16,13 @@ class GradientError(Exception):
         self.report = report
 
 
+class GradientFlowError(AssertionError):
+    """Raised by ``gradnb.assert_gradients_flow``; ``report`` holds the Report where the loss was recorded, else None."""
+
+    def __init__(self, message: str, report: "Report | None" = None):
+        super().__init__(message)
+        self.report = report
+
+
 class UsageError(ValueError):
     """gradnb was asked for something it cannot do; the message says what was given, expected, and what to do."""

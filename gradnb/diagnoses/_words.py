@@ -63,6 +63,18 @@ def loss(lead: Lead) -> str:
     return quote(name) if name else "the loss"
 
 
+def optimizer(lead: Lead) -> str:
+    """The optimizer concerned by the user's name for it."""
+    label = str(lead.details.get("optimizer") or "").strip()
+    return quote(label) if label else "the optimizer"
+
+
+def variable(lead: Lead) -> str:
+    """The user's variable that holds the optimizer, for code in a fix; "optimizer" where only its class is known."""
+    name = str(lead.details.get("optimizer") or "").split(" ")[0]
+    return "optimizer" if not name or name[:1].isupper() else name
+
+
 def cut_title(lead: Lead, what: str) -> str:
     """``what`` stands first; then what it cuts off, or which term of the loss it makes constant."""
     if lead.inert:

@@ -20,7 +20,6 @@ References
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from ..flow import leads
 from ..recorder.recording import Recording
@@ -30,9 +29,7 @@ from ._words import build, loss, place, quote, sentence, subject
 
 def find(recording: Recording) -> Iterator[Finding]:
     """One finding for each dead term that no more specific cause explains."""
-    # A gradient taken without create_graph has a cause of its own in the facts; what it does to a loss is this.
-    gradients = [replace(lead, cause="inert-term") for lead in leads(recording, "not-twice-differentiable") if lead.inert]
-    for lead in [*leads(recording, "inert-term"), *gradients]:
+    for lead in leads(recording, "inert-term"):
         term = f"the term {quote(lead.term)}" if lead.term else "a term"
         if lead.operation in ("grad", "autograd.grad") or "autograd.grad(" in lead.expression:
             why = f"`torch.autograd.grad`{place(lead)} returns a constant unless it is asked to keep the graph of the gradient."

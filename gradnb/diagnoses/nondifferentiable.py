@@ -32,12 +32,14 @@ SOFT = {
     "sort": "Use the sorted values, not their indices, or a soft ranking.",
     "sample": "Draw with `dist.rsample()` where the distribution has it, `F.gumbel_softmax(logits)` for a choice, or learn by "
     "`-(reward * dist.log_prob(action)).mean()`.",
+    "range": "Scale a fixed range: `low + (high - low) * torch.linspace(0, 1, count)`.",
     "compare": "Replace the comparison by a smooth one: `torch.sigmoid(sharpness * (x - threshold))`, or use a loss on `x` itself.",
 }
 FAMILIES = {
     **dict.fromkeys(("argmax", "argmin", "max", "min", "topk"), "argmax"),
     **dict.fromkeys(("argsort", "sort", "searchsorted", "bucketize", "unique"), "sort"),
     **dict.fromkeys(("multinomial", "bernoulli", "bernoulli_", "sample", "poisson", "normal"), "sample"),
+    **dict.fromkeys(("linspace", "logspace"), "range"),
     **dict.fromkeys(("gt", "lt", "ge", "le", "eq", "ne", "isclose", "logical_and", "logical_or", "logical_not", "nonzero"), "compare"),
 }
 

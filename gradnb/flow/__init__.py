@@ -16,13 +16,53 @@ def leads(recording: Recording, cause: str) -> list[Lead]:
 
 
 def _all(recording: Recording) -> list[Lead]:
-    from . import cuts, inert, loop, raised, wiring, zero
+    from . import (
+        accumulation,
+        autocast,
+        cuts,
+        diluted,
+        errors,
+        errors,
+        inert,
+        loop,
+        magnitude,
+        nonfinite,
+        scaler_errors,
+        scaling,
+        sign,
+        training_mode,
+        wiring,
+        zero,
+    )
+    from .errors.broadcast import broadcast
+    from .errors.stale import stale
+    from .errors.unreached import unreached
 
     found: list[Lead] = []
     # later analyses ask what earlier ones explained, so the order matters
-    for analysis in (raised.raised, cuts.lost, zero.zeros, wiring.wiring, inert.inert, loop.loop):
+    for analysis in (
+        nonfinite.nonfinite,
+        errors.raised,
+        cuts.lost,
+        unreached,
+        scaler_errors.scaler_errors,
+        zero.zeros,
+        magnitude.magnitudes,
+        wiring.wiring,
+        inert.inert,
+        loop.loop,
+        accumulation.accumulation,
+        scaling.scaling,
+        autocast.autocast,
+        training_mode.training_mode,
+        sign.sign,
+        diluted.diluted,
+        broadcast,
+        stale,
+    ):
         try:
             found.extend(analysis(recording))
         except Exception as fault:  # the others still have something to say
             recording.notes.append(f"the analysis {analysis.__name__} failed and was skipped: {type(fault).__name__}: {fault}")
-    return found
+    told = recording.memo.get("told", ())  # cuts that another lead tells as its reason
+    return [lead for lead in found if not any(lead is other for other in told)]

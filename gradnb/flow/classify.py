@@ -40,6 +40,8 @@ def classify(graph: Graph, edge: Edge) -> Cut | None:
         return Cut(cause, site, op.name, (cause, _line(recording, site)), edge)
     if op.kind == "leaf":
         return Cut("reparameter", site, op.name, ("reparameter", _line(recording, site)), edge)
+    if op.name in ("linspace", "logspace"):  # the ends may be tensors, and neither has a derivative
+        return Cut("nondifferentiable", site, op.name, ("nondifferentiable", _line(recording, site)), edge)
     if op.kind == "factory":
         return Cut("rewrap", site, op.name, ("rewrap", _line(recording, site)), edge, details={"into": f"torch.{op.name}"})
     if op.kind == "inplace" and op.name == "data":

@@ -73,7 +73,7 @@ class Graph:
         edges = [
             self._edge(source, value, made, op, position)
             for position, source in enumerate(op.inputs)
-            if source != value and not _only_shape(op.name, position)
+            if source != value and not _only_shape(op.name, position) and not _beside(op, position, value)
         ]
         if op.kind == "function":
             edges.extend(self._closure(value, made, op))
@@ -264,6 +264,12 @@ def _only_shape(name: str, position: int) -> bool:
     if position == 0:
         return name in ("new_tensor", "new_full", "full_like")
     return name in ("expand_as", "view_as", "reshape_as", "type_as", "to", "sum_to_size", "new_zeros", "new_ones", "new_empty")
+
+
+def _beside(op: Op, position: int, value: int) -> bool:
+    """Of operations that treat their inputs one by one: an input that another output belongs to."""
+    one_by_one = op.name in ("broadcast_tensors", "meshgrid") and len(op.inputs) == len(op.outputs) > 1
+    return one_by_one and op.outputs[position] != value
 
 
 def _is_index(dtype: str, name: str) -> bool:

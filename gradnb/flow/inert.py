@@ -130,7 +130,11 @@ def _lead(graph: Graph, cone: Cone, term: int, by: Edge | None, trained: int) ->
         return None
     best = max(groups, key=lambda g: ((g.starved & mask).bit_count(), g.depth))
     cut = best.first
-    lead = Lead(cut.cause, recording.sites[cut.site], "warning", operation=cut.operation, inert=True, rank=50)
+    if by is not None and _within_a_library(recording, cut.edge, by):
+        return None
+    # a penalty on gradients that were taken without a graph: what it does to the loss says more than where differentiation ends
+    cause = "inert-term" if cut.cause == "not-twice-differentiable" else cut.cause
+    lead = Lead(cause, recording.sites[cut.site], "warning", operation=cut.operation, inert=True, rank=50)
     lead.expression = graph.slicer.text(lead.location) if lead.location else ""
     lead.term = _text(graph, term, by)
     lead.details = {**cut.details, "loss": loss_text(graph, cone)}
@@ -143,6 +147,12 @@ def _lead(graph: Graph, cone: Cone, term: int, by: Edge | None, trained: int) ->
     return lead
 
 
+def _within_a_library(recording: Recording, cut: Edge, added: Edge) -> bool:
+    """One and the same call in the user's code makes the term, cuts it and adds it: what a library does with its own terms."""
+    stack = recording.ops[added.op].stack
+    return bool(stack) and cut.op != added.op and recording.ops[cut.op].stack == stack
+
+
 def _of_number(graph: Graph, cone: Cone, term: int, by: Edge, mask: int) -> Lead | None:
     from .classify import classify
 
@@ -150,6 +160,9 @@ def _of_number(graph: Graph, cone: Cone, term: int, by: Edge, mask: int) -> Lead
     cut = classify(graph, by)
     if cut is None or cut.site < 0 or not cone.live.get(term, 0) & mask:
         return None
+    added = recording.values[by.target].op
+    if added != by.op and added >= 0 and recording.ops[added].stack == recording.ops[by.op].stack:
+        return None  # a library's own bookkeeping
     lead = Lead(cut.cause, recording.sites[cut.site], "warning", operation=cut.operation, inert=True, rank=50)
     lead.expression = graph.slicer.text(recording.sites[cut.site])
     lead.term = lead.expression

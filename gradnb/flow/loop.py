@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from ..recorder.recording import Event, Optimizer, Recording
+from ..recorder.recording import Event, Location, Optimizer, Recording
 from .cuts import fed_by
 from .lead import Lead
+from .places import called, uncalled
+from .rounds import guard
 
 _CLEARING = set("zero_ mul_ copy_ fill_ set_ sub_ __imul__ __isub__ _foreach_zero_ _foreach_mul_".split())
 
 
 def loop(recording: Recording) -> list[Lead]:
-    return [*_piling_up(recording), *_never_stepped(recording), *_other_stepped(recording)]
+    other = _other_stepped(recording)
+    # a step of the wrong optimizer also finds gradients that nobody cleared: that is its echo
+    piling = [] if any(lead.severity == "error" for lead in other) else _piling_up(recording)
+    return [*piling, *_never_stepped(recording), *_no_backward(recording), *other]
 
 
 # -- zero-grad-missing ------------------------------------------------------------------------------------------------------
@@ -25,6 +30,7 @@ def _piling_up(recording: Recording) -> list[Lead]:
             (before, after)
             for before, after in zip(steps, steps[1:])
             if after[1].uncleared
+            and not _gap(recording, before[0], after[0])
             and _added(recording, before[0], after[0], after[1].uncleared)
             and not _cleared_by_hand(recording, before[1], after[1])
         ]
@@ -40,6 +46,11 @@ def _piling_up(recording: Recording) -> list[Lead]:
             lead.related.append((step, "the optimizer steps here"))
         leads.append(lead)
     return leads
+
+
+def _gap(recording: Recording, start: int, end: int) -> bool:
+    """Was a part of the run between two events only counted."""
+    return any(e.kind == "gap" for e in recording.events[start + 1 : end])
 
 
 def _added(recording: Recording, start: int, end: int, numbers: tuple[int, ...]) -> bool:
@@ -71,11 +82,60 @@ def _never_stepped(recording: Recording) -> list[Lead]:
     read = any(op.name == "grad" and op.kind == "op" for op in recording.ops)
     if not holding or moved or read:
         return []
-    lead = Lead("step-missing", recording.location(backwards[-1].stack), rank=45)
+    location, kind = _never(recording, backwards[-1])
+    lead = Lead("step-missing", location, rank=45)
     lead.expression = lead.location.code if lead.location else ""
     lead.affected = [recording.parameters[n].name for o in holding for g in o.groups for n in g]
-    lead.details = {"kind": "never", "optimizer": holding[0].label or holding[0].name}
+    lead.details = {"kind": kind, "optimizer": holding[0].label or holding[0].name}
+    if kind != "never":
+        backward = recording.location(backwards[-1].stack)
+        lead.related.extend([(backward, "the gradients of this backward are never used")] if backward is not None else [])
     return [lead]
+
+
+def _never(recording: Recording, backward: Event) -> tuple[Location | None, str]:
+    """Why no step ran: one that is named and not called, one behind a condition, a scheduler's; else only the backward is known."""
+    named = uncalled(recording, "step")
+    if named is not None:
+        return named, "not-called"
+    for call in called(recording, "step"):
+        condition = guard(recording, call)
+        if condition is not None:
+            return condition, "condition"
+        # it ran, for the function around it made the backward too, and no optimizer felt it
+        if any(_same_function(call, recording.sites[site]) for site in backward.stack):
+            return call, "scheduler"
+    return recording.location(backward.stack), "never"
+
+
+def _same_function(one: Location, other: Location) -> bool:
+    return one.filename == other.filename and one.function == other.function
+
+
+def _no_backward(recording: Recording) -> list[Lead]:
+    """Steps, and in all the run no backward that gives the optimizer anything."""
+    leads = []
+    for index, optimizer in enumerate(recording.optimizers):
+        steps = [e for e in recording.events if e.kind == "step" and e.optimizer == index and e.ok]
+        numbers = [n for g in optimizer.groups for n in g]
+        if not steps or recording.raised is not None or any(recording.parameters[n].reached for n in numbers):
+            continue
+        if any(state != "none" for e in steps for state, _ in e.states.values()) or any(recording.parameters[n].hand_set for n in numbers):
+            continue
+        if not any(e.states for e in steps) or not any(recording.parameters[n].called for n in numbers):
+            continue
+        named = uncalled(recording, "backward")
+        lead = Lead("step-missing", named or recording.location(steps[0].stack), rank=45)
+        lead.expression = lead.location.code if lead.location else ""
+        lead.affected = [recording.parameters[n].name for n in numbers]
+        if named is None:
+            named = next((place for call in called(recording, "backward") if (place := guard(recording, call)) is not None), None)
+            lead.location, kind = named or lead.location, "backward-condition" if named is not None else "no-backward"
+        else:
+            kind = "not-called"
+        lead.details = {"kind": kind, "optimizer": optimizer.label or optimizer.name}
+        leads.append(lead)
+    return leads
 
 
 def _receives(recording: Recording, optimizer: Optimizer) -> bool:
@@ -115,15 +175,23 @@ def _zeroed_and_fed_only(recording: Recording, idle: list[Optimizer], stepping: 
     for optimizer in idle:
         index = recording.optimizers.index(optimizer)
         zeroed = sum(e.kind == "zero_grad" and e.optimizer == index for e in recording.events)
-        steps = [e for e in recording.events if e.kind == "step" and e.optimizer in stepping]
+        steps = [(i, e) for i, e in enumerate(recording.events) if e.kind == "step" and e.optimizer in stepping]
         if zeroed < 2 or len(steps) < 2:
             continue
-        lead = Lead("step-missing", recording.location(steps[0].stack), "warning", rank=46)
+        mask = sum(1 << n for g in optimizer.groups for n in g)
+        # the step that follows a backward for the idle one stands where the idle one's own step belongs
+        astray = [e for i, e in steps if _last_backward(recording, i) is not None and fed_by(recording, [_last_backward(recording, i)]) & mask]  # type: ignore[list-item]
+        step, sure = (astray[0], True) if len(astray) > 1 else (steps[0][1], False)
+        lead = Lead("step-missing", recording.location(step.stack), "error" if sure else "warning", rank=46)
         lead.expression = lead.location.code if lead.location else ""
         lead.affected = [recording.parameters[n].name for g in optimizer.groups for n in g]
         lead.details = {"kind": "other", "optimizer": optimizer.label or optimizer.name}
         leads.append(lead)
     return leads
+
+
+def _last_backward(recording: Recording, position: int) -> Event | None:
+    return next((e for e in reversed(recording.events[:position]) if e.kind == "backward" and e.ok), None)
 
 
 def _moved(recording: Recording, optimizer: Optimizer) -> bool:
@@ -138,5 +206,8 @@ def _steps_for_nothing(recording: Recording, index: int) -> bool:
         return True
     steps = [(i, e) for i, e in enumerate(recording.events) if e.kind == "step" and e.optimizer == index]
     return any(
-        after[1].uncleared and not _added(recording, before[0], after[0], after[1].uncleared) for before, after in zip(steps, steps[1:])
+        after[1].uncleared
+        and not _gap(recording, before[0], after[0])
+        and not _added(recording, before[0], after[0], after[1].uncleared)
+        for before, after in zip(steps, steps[1:])
     )

@@ -60,6 +60,26 @@ def mentioned(recording: Recording, name: str) -> list[Location]:
     return sorted(found, key=lambda place: (place.cell or 0, place.line))
 
 
+def uncalled(recording: Recording, method: str) -> Location | None:
+    """A statement that only names a method, ``optimizer.step`` without parentheses."""
+    for source in sources(recording):
+        for node in ast.walk(source.tree):  # type: ignore[arg-type]
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Attribute) and node.value.attr == method:
+                return locate(recording, source, node)
+    return None
+
+
+def called(recording: Recording, method: str) -> list[Location]:
+    """Every statement that calls a method, in the order of the source."""
+    found = []
+    for source in sources(recording):
+        for node in ast.walk(source.tree):  # type: ignore[arg-type]
+            call = node.value if isinstance(node, ast.Expr) else None
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == method:
+                found.append(locate(recording, source, call))
+    return sorted(found, key=lambda place: (place.cell or 0, place.filename, place.line))
+
+
 def assigned(recording: Recording, holder: Holder) -> Location | None:
     """Where the attribute that hides something is assigned: in its class, before any other place."""
     places = attribute_assigned(recording, holder.attribute)

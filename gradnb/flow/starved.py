@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from ..recorder.recording import Event, Recording
 
+UNUSED = "appears to not have been used in the graph"
 NO_GRAD_ERRORS = ("does not require grad", "does not have a grad_fn", "does not require a gradient")
 
 
@@ -26,7 +27,7 @@ def hungry(recording: Recording) -> list[Hunger]:
     failed = failing(recording)
     if failed is not None:
         return [_of_failure(recording, failed)]
-    found = []
+    found = _without_gradient(recording)
     for index, optimizer in enumerate(recording.optimizers):
         steps = [(i, e) for i, e in enumerate(recording.events) if e.kind == "step" and e.optimizer == index]
         if not steps:
@@ -63,8 +64,43 @@ def failing(recording: Recording) -> Event | None:
         return None
     for event in reversed(recording.events):
         if event.kind in ("backward", "grad") and not event.ok and event.error and raised.message[:60] in event.error:
-            return event if any(text in event.error for text in NO_GRAD_ERRORS) else None
-    return None
+            if any(text in event.error for text in NO_GRAD_ERRORS):
+                return event
+            break
+    asked = unanswered(recording)
+    return asked if asked is not None and any(recording.values[v].parameter >= 0 for v in asked.inputs) else None
+
+
+def unanswered(recording: Recording) -> Event | None:
+    """The autograd.grad that ended the cell because some inputs have no gradient: at once, or when their None was used as a number."""
+    raised = recording.raised
+    if raised is None:
+        return None
+    if UNUSED in raised.message:
+        return next((e for e in reversed(recording.events) if e.kind == "grad" and not e.ok and UNUSED in (e.error or "")), None)
+    return _allowed(recording) if raised.type in ("TypeError", "AttributeError") and "None" in raised.message else None
+
+
+def _allowed(recording: Recording) -> Event | None:
+    """The ``autograd.grad(…, allow_unused=True)`` whose result the failing statement reads."""
+    from .cuts import graph_of
+
+    assert recording.raised is not None
+    slicer = graph_of(recording).slicer
+    stack = [recording.sites[s] for s in recording.raised.stack]
+    calls = {e.stack[0]: e for e in recording.events if e.kind == "grad" and e.ok and e.stack}
+    found = slicer.at(stack[0]) if stack and calls else None
+    if found is None:
+        return None
+    read = slicer.trace(stack, [found[2]])
+    return next((e for site, e in reversed(calls.items()) if read.holds(recording.sites[site])), None)
+
+
+def _without_gradient(recording: Recording) -> list[Hunger]:
+    """Parameters whose ``.grad`` was None where the failing statement needed a number."""
+    numbers = [a.parameter for a in recording.absent if a.leaf and a.trainable and a.parameter >= 0]
+    losses = [e.losses for e in reversed(recording.events) if e.kind == "backward" and e.ok and e.losses]
+    return [Hunger(numbers, list(dict.fromkeys(losses)))] if numbers and losses else []
 
 
 def losses_before(recording: Recording, steps: list[tuple[int, Event]]) -> list[tuple[int, ...]]:

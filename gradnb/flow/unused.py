@@ -18,14 +18,14 @@ def unused(recording: Recording) -> list[Lead]:
         if hunger.event is not None or not hunger.losses:
             continue
         left = [n for n in hunger.parameters if n not in explained and not recording.parameters[n].reached]
-        for module, numbers in _modules(recording, left).items():
+        for module, numbers in topmost(recording, left).items():
             lead = _lead(recording, module, numbers)
             leads.append(lead)
             explained.update(numbers)
     return _joined(leads)
 
 
-def _modules(recording: Recording, numbers: list[int]) -> dict[str, list[int]]:
+def topmost(recording: Recording, numbers: list[int]) -> dict[str, list[int]]:
     """The parameters by the topmost module that is unused as a whole."""
     used = {p.name for i, p in enumerate(recording.parameters) if p.listed and i not in numbers}
     found: dict[str, list[int]] = {}
@@ -53,7 +53,7 @@ def _lead(recording: Recording, module: str, numbers: list[int]) -> Lead:
         if dropped is not None and dropped != place:
             lead.related.append((dropped, "the result is made here and not used any further"))
     if lead.location is None:
-        lead.location = _defined(recording, module)
+        lead.location = defined(recording, module)
     if sink is None and _one_of_many(recording, module, numbers):
         lead.severity = "info"  # an expert that was not routed to, a head that had no turn
     if lead.location is None:
@@ -113,7 +113,7 @@ def _whole(recording: Recording, location: Location, statement: ast.Expr) -> boo
     return location.column == statement.col_offset and location.end_column == statement.end_col_offset
 
 
-def _defined(recording: Recording, module: str) -> Location | None:
+def defined(recording: Recording, module: str) -> Location | None:
     """The line that builds the module: ``self.pooler = …``."""
     for part in reversed(module.split(".")):
         if not part.isdigit():

@@ -1,9 +1,11 @@
-"""The magics: ``%%gradcheck`` runs a cell and says which parameters get no gradient, ``%gradexplain`` explains a cause."""
+"""The magics: ``%%gradcheck`` runs a cell and says which parameters get no gradient, ``%gradexplain`` explains a cause, ``%gradenv``
+shows what the kernel runs on."""
 
 from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,7 @@ from .cells import cell_numbers
 from .errors import pass_on, raise_plain
 from .modules import known_modules, refuse_unknown
 from .place import locate
-from .show import deliver, guarded, tell, tell_fault, tell_problem
+from .show import deliver, guarded, publish, tell, tell_fault, tell_problem
 
 if TYPE_CHECKING:
     from ..check import Check
@@ -30,7 +32,7 @@ output_can_be_silenced = getattr(magic, "output_can_be_silenced", lambda magic_f
 
 @magics_class
 class GradnbMagics(Magics):
-    """``%%gradcheck`` and ``%gradexplain``."""
+    """``%%gradcheck``, ``%gradexplain`` and ``%gradenv``."""
 
     shell: Any
 
@@ -43,6 +45,8 @@ class GradnbMagics(Magics):
     @magic_arguments.argument("--html", metavar="FILE", help="Write the report to FILE as one HTML page too.")
     @magic_arguments.argument("--json", metavar="FILE", help="Write the report to FILE as JSON too.")
     @magic_arguments.argument("--fail", action="store_true", help="Stop Run All with a GradientError when a finding is an error.")
+    @magic_arguments.argument("--numeric", action="store_true", help="Compare each custom Function's backward with finite differences.")
+    @magic_arguments.argument("--prove", action="store_true", help="Prove each cause: run the cell again in a child with it mended.")
     @no_var_expand
     @cell_magic
     @output_can_be_silenced
@@ -95,6 +99,22 @@ class GradnbMagics(Magics):
     # IPython writes the usage of every magic with one percent sign.
     gradcheck.__doc__ = (gradcheck.__doc__ or "").replace("  %gradcheck", "  %%gradcheck", 1)
 
+    @magic_arguments.magic_arguments()
+    @magic_arguments.argument("--timeout", type=float, default=30.0, metavar="S", help="Give the driver S seconds to answer (default 30).")
+    @line_magic
+    def gradenv(self, line: str) -> None:
+        """Show what this kernel runs on, Python, torch, driver, devices and packages, and what of it does not fit together."""
+        from ..machine import environment
+
+        try:
+            args = magic_arguments.parse_argstring(self.gradenv, line)
+            found = environment(timeout=args.timeout)
+        except (UsageError, ValueError) as error:
+            refused = str(error)
+        else:
+            return publish(self.shell, found)
+        raise UsageError(f"{refused}. %gradenv? lists the options.")
+
     @line_magic
     def gradexplain(self, line: str) -> None:
         """Explain a cause by its name, as in ``%gradexplain detach``; without a name, list the causes."""
@@ -111,6 +131,7 @@ class GradnbMagics(Magics):
     def _checked(self, program: Program, args: Namespace) -> None:
         """Run under the check; show the value, then the report; then let an error go on."""
         __tracebackhide__ = True
+        prover = self._prover(program, args)
         check, report = self._open(program, args)
         outcome = Outcome(error=KeyboardInterrupt())  # what is true when an interrupt falls between two lines of this function
         try:
@@ -125,11 +146,25 @@ class GradnbMagics(Magics):
                 outcome = Outcome(error=error)
         if report is not None:
             tell_problem(check)
+            if prover is not None:
+                guarded(prover, report)
             guarded(deliver, self.shell, report, args)
         if outcome.error is not None:
             pass_on(self.shell, outcome.error)
         if args.fail and report is not None and report.verdict == "error":
             raise_plain(self.shell, GradientError(_summary(report), report))
+
+    def _prover(self, program: Program, args: Namespace) -> Callable[[Report], None] | None:
+        """``--prove``: asked before the cell runs, because the proof runs it again from here; called with the filled report."""
+        if not args.prove:
+            return None
+        try:
+            from ..prove import prove
+
+            return prove(self.shell, program, steps=args.steps)
+        except Exception as error:
+            tell_fault(error)
+            return None
 
     def _open(self, program: Program, args: Namespace) -> tuple[Check | None, Report | None]:
         """A check that is recording; or nothing, and the reason is told, where gradnb itself is broken."""
@@ -146,6 +181,7 @@ class GradnbMagics(Magics):
                 namespace=self.shell.user_ns,
                 cells=cell_numbers(self.shell, running=(place.filename, place.number)),
                 runners=RUNNER_CODE,
+                numeric=args.numeric,
             )
             return check, check.__enter__()
         except Refused as error:

@@ -23,7 +23,7 @@ def deliver(shell: Any, report: Report, args: Namespace) -> None:
         publish(shell, report)
 
 
-def publish(shell: Any, report: Report) -> None:
+def publish(shell: Any, report: Any) -> None:
     """Show it as text and html: never as a widget, which a saved notebook could not show again."""
     bundle = {"text/plain": repr(report)}
     try:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from .build_numeric import numeric
 from .environment import environment
 from .frames import Places
 from .log import RawOp
-from .recording import Event, Holder, Loss, Op, Optimizer, Parameter, Raised, Recording, Region, Value, ZeroBirth
+from .postmortem import version
+from .recording import Absent, Event, Holder, Loss, Op, Optimizer, Parameter, Raised, Recording, Region, Share, Spoiled, Value, ZeroBirth
 
 if TYPE_CHECKING:
     from .census import Person
@@ -35,11 +37,17 @@ def build(recorder: "Recorder") -> Recording:
     recording.parameters = [_parameter(person, recorder) for person in recorder.census.people]
     _name_values(recorder, recording)
     _optimizers(recorder, recording, places)
-    _events(recorder, recording, places)
+    nodes = Nodes(recording.ops)
+    _events(recorder, recording, places, nodes)
     _losses(recorder, recording, places)
-    _births(recorder, recording, places)
+    _births(recorder, recording, places, nodes)
+    numeric(recorder, recording, places)
     _holders(recorder, recording, places)
+    _after_the_error(recorder, recording, places, nodes)
     census = recorder.census
+    for number, (dtype, sites) in recorder.casts.items():
+        recording.parameters[number].cast = (str(dtype).removeprefix("torch."), places.stack(sites))
+    recording.paddings = census.paddings()
     recording.flags = list(census.flags.values())
     numbers = {id(p.reference()): p.number for p in census.people if p.reference() is not None}
     recording.switches = [(numbers[i], on, places.stack(sites)) for i, on, sites in recorder.freezes if i in numbers]
@@ -60,6 +68,8 @@ def _op(raw: RawOp | None, places: Places, recorder: "Recorder") -> Op:
     name = raw.operation.name
     if raw.via == "deepcopy" and kind == "cut":
         name = "deepcopy"
+    if kind == "op" and _wrote_its_input(raw, recorder):
+        kind = "inplace"
     module = recorder.census.module_names.get(raw.module) if raw.module >= 0 else None
     return Op(
         name,
@@ -78,6 +88,14 @@ def _op(raw: RawOp | None, places: Places, recorder: "Recorder") -> Op:
         raw.parent,
         raw.via,
     )
+
+
+def _wrote_its_input(raw: RawOp, recorder: "Recorder") -> bool:
+    """``relu(x, inplace=True)``: it handed its own argument back. Dropout does so too where it has nothing to do."""
+    if raw.operation.view or not raw.inputs or not raw.outputs or "dropout" in raw.operation.name and raw.first_node == raw.last_node:
+        return False
+    group = recorder.log.group
+    return raw.outputs[0] != raw.inputs[0] and group(raw.outputs[0]) == group(raw.inputs[0])
 
 
 def _region(raw, places: Places) -> Region:  # type: ignore[no-untyped-def]
@@ -167,6 +185,7 @@ def _optimizers(recorder: "Recorder", recording: Recording, places: Places) -> N
                 raw.reference() is not None,
                 raw.empty_groups,
                 raw.failed is not None,
+                raw.maximize,
             )
         )
         for group_number, group in enumerate(raw.groups):
@@ -181,7 +200,8 @@ def _optimizers(recorder: "Recorder", recording: Recording, places: Places) -> N
             parameter.name = f"unnamed {'parameter' if parameter.is_parameter else 'tensor'} ({shape})"
 
 
-def _events(recorder: "Recorder", recording: Recording, places: Places) -> None:
+def _events(recorder: "Recorder", recording: Recording, places: Places, nodes: "Nodes") -> None:
+    roots = {id(r()): name for name, r in recorder.census.roots.items() if r() is not None}
     for raw in recorder.events:
         recording.events.append(
             Event(
@@ -199,6 +219,22 @@ def _events(recorder: "Recorder", recording: Recording, places: Places) -> None:
                 raw.states,
                 raw.frozen,
                 raw.has_grad_fn,
+                retain=raw.retain,
+                scaler=raw.scaler,
+                enabled=raw.enabled,
+                inner=raw.inner,
+                skipped=raw.skipped,
+                numbers=raw.numbers,
+                factors=tuple((nodes.op(n), kind, number) for n, kind, number in raw.factors),
+                autocast=raw.autocast,
+                modes=raw.modes,
+                root=roots.get(id(raw.owner()), "") if raw.owner is not None else "",
+                training=raw.training,
+                signs=nodes.outputs(raw.head.signs) if raw.head is not None else {},
+                shares=[
+                    Share(nodes.op(s.sequence), s.elements, s.right, s.loss_right, s.loss_wrong, s.never, s.common, s.common_count)
+                    for s in (raw.head.shares if raw.head is not None else ())
+                ],
             )
         )
     order = {"none": 0, "zero": 1, "inf": 2, "nan": 2, "ok": 3}
@@ -219,16 +255,10 @@ def _losses(recorder: "Recorder", recording: Recording, places: Places) -> None:
             recording.losses.append(Loss("loss", raw.number, event.stack, raw.has_grad_fn, index))
 
 
-def _births(recorder: "Recorder", recording: Recording, places: Places) -> None:
-    spans = sorted((op.first_node, op.last_node, i) for i, op in enumerate(recording.ops) if op.last_node > op.first_node >= 0)
+def _births(recorder: "Recorder", recording: Recording, places: Places, nodes: "Nodes") -> None:
     for scan in recorder.backward.scans:
         for birth in scan.births:
-            op = -1
-            for first, last, index in spans:
-                if first <= birth.sequence < last and (
-                    op < 0 or last - first <= recording.ops[op].last_node - recording.ops[op].first_node
-                ):
-                    op = index
+            op = nodes.op(birth.sequence)
             site = -1
             if birth.function_code is not None:
                 code = birth.function_code
@@ -250,6 +280,32 @@ def _births(recorder: "Recorder", recording: Recording, places: Places) -> None:
             )
 
 
+class Nodes:
+    """From an autograd node's sequence number to the recorded op that made the node."""
+
+    def __init__(self, ops: list[Op]):
+        self._ops = ops
+        self._spans = [(op.first_node, op.last_node, i) for i, op in enumerate(ops) if op.last_node > op.first_node >= 0]
+
+    def op(self, sequence: int) -> int:
+        """The innermost op, -1 where none was recorded."""
+        around = [(last - first, -i) for first, last, i in self._spans if first <= sequence < last]
+        return -min(around)[1] if around else -1
+
+    def outputs(self, found: dict[int, str]) -> dict[int, str]:
+        """What is known by node, by op: only where the node is the op's last one, which stands for its output."""
+        by_last = {last - 1: i for _, last, i in self._spans}
+        return {by_last[n]: what for n, what in found.items() if n in by_last}
+
+
+def _after_the_error(recorder: "Recorder", recording: Recording, places: Places, nodes: "Nodes") -> None:
+    for raw in recorder.spoiled:
+        shape, writer, writes = version(raw.message)
+        recording.spoiled.append(Spoiled(nodes.op(raw.sequence), raw.node, raw.saved, shape, writer, writes, raw.values, raw.message))
+    recording.absent = [Absent(a.text, a.value, a.parameter, a.leaf, a.trainable) for a in recorder.absent]
+    recording.writes = [(number, time, places.stack(sites)) for number, time, sites in recorder.writes]
+
+
 def _holders(recorder: "Recorder", recording: Recording, places: Places) -> None:
     for known in recorder.census.hidden.values():
         site = -1
@@ -268,7 +324,15 @@ def _raised(recorder: "Recorder", places: Places, ops: list[Op]) -> Raised | Non
     op = next((i for i in range(len(ops) - 1, -1, -1) if ops[i].error), -1)
     if op >= 0 and str(error)[:80] not in (ops[op].error or ""):
         op = -1
-    return Raised(type(error).__name__, str(error), stack, isinstance(error, KeyboardInterrupt), op, _values(recorder, error))
+    return Raised(
+        type(error).__name__,
+        str(error),
+        stack,
+        isinstance(error, KeyboardInterrupt),
+        op,
+        _values(recorder, error),
+        recorder.autocast_at_error if op >= 0 else "",
+    )
 
 
 def _values(recorder: "Recorder", error: BaseException) -> tuple[int, ...]:

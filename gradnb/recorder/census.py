@@ -11,6 +11,7 @@ import torch
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from .holders import hidden
+from .roots import called_as, unwrapped
 
 if TYPE_CHECKING:
     from .events import RawOptimizer
@@ -105,6 +106,7 @@ class Census:
         if raw.signature == signature:
             return
         raw.signature = signature
+        raw.maximize = any(group.get("maximize", False) for group in optimizer.param_groups)
         raw.groups = [[self.number(p) for p in group["params"]] for group in optimizer.param_groups]
         raw.empty_groups = tuple(i for i, group in enumerate(optimizer.param_groups) if not group["params"])
 
@@ -112,21 +114,10 @@ class Census:
 
     def called_root(self, module: torch.nn.Module, frame: Any) -> None:
         """A module called by the user's code, outside any other module: remember what it is called there."""
-        name = ""
-        if frame is not None:
-            # reading f_locals makes a copy of the names only
-            for key, value in list(frame.f_locals.items()):
-                if value is module and not key.startswith("_"):
-                    name = key
-                    break
-            else:
-                owner = frame.f_locals.get("self")
-                for key, value in list(getattr(owner, "__dict__", {}).items()):
-                    if value is module:
-                        name = key
-                        break
         if len(self._called) < 500:
-            self._called.append((weakref.ref(module), name or type(module).__name__.lower()))
+            # reading f_locals makes a copy of the names only
+            name, root = called_as(module, frame.f_locals if frame is not None else {})
+            self._called.append((weakref.ref(root), name))
             self.dirty = True
 
     def take(self, first: bool = False) -> None:
@@ -137,16 +128,17 @@ class Census:
         loose: dict[int, tuple[str, torch.Tensor]] = {}
         for name, value in self._walk():
             if isinstance(value, torch.nn.Module):
-                if id(value) not in modules or len(name) < len(modules[id(value)][0]):
-                    modules[id(value)] = (name, value)
+                meant = unwrapped(value)
+                if id(meant) not in modules or len(name) < len(modules[id(meant)][0]):
+                    modules[id(meant)] = (name, meant)
             elif isinstance(value, torch.optim.Optimizer):
                 self.optimizer_labels.setdefault(id(value), name)
             elif isinstance(value, torch.Tensor):
                 loose.setdefault(id(value), (name, value))
         for reference, name in self._called:
             module = reference()
-            if module is not None and id(module) not in modules:
-                modules[id(module)] = (name, module)
+            if module is not None and id(meant := unwrapped(module)) not in modules:
+                modules[id(meant)] = (name, meant)
         inner = {id(m) for _, module in modules.values() for m in module.modules() if m is not module}
         roots = [(name, module) for name, module in modules.values() if id(module) not in inner]
         for name, module in roots:
@@ -221,6 +213,12 @@ class Census:
                 "code": _init_code(type(module)),
             }
 
+    def paddings(self) -> set[int]:
+        """The ``padding_idx`` of every embedding in the root modules."""
+        roots = [root for reference in self.roots.values() if (root := reference()) is not None]
+        found = [m.padding_idx for root in roots for m in root.modules() if isinstance(m, (torch.nn.Embedding, torch.nn.EmbeddingBag))]
+        return {index for index in found if index is not None}
+
     # -- the namespace ---------------------------------------------------------------------------------------------------
 
     def _walk(self) -> Iterator[tuple[str, Any]]:
@@ -232,7 +230,7 @@ class Census:
             yield from self._inside(name, value, 0, seen)
 
     def _inside(self, name: str, value: Any, depth: int, seen: set[int]) -> Iterator[tuple[str, Any]]:
-        if isinstance(value, _PLAIN) or id(value) in seen and not isinstance(value, torch.nn.Module):
+        if isinstance(value, _PLAIN) or type(value) in weakref.ProxyTypes or id(value) in seen and not isinstance(value, torch.nn.Module):
             return
         if isinstance(value, (torch.nn.Module, torch.Tensor, torch.optim.Optimizer)):
             yield name, value

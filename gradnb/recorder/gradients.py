@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .readable import parts, readable
+
 if TYPE_CHECKING:
     from .events import RawEvent, RawOptimizer
     from .recorder import Recorder
@@ -18,15 +20,16 @@ _PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 @torch.no_grad()
-def norms(tensors: list[torch.Tensor]) -> list[float]:
-    """L2 norms, with one transfer per device where torch can fuse them."""
-    plain = [i for i, t in enumerate(tensors) if type(t) in _PLAIN and t.layout is torch.strided and not t.is_meta]
-    found: list[float] = [math.nan] * len(tensors)
+def norms(tensors: list[torch.Tensor]) -> list[float | None]:
+    """L2 norms, with one transfer per device where torch can fuse them; None where there is no number to read."""
+    plain = [i for i, t in enumerate(tensors) if type(t) in _PLAIN and t.layout is torch.strided and t.numel() and readable(t)]
+    found: list[float | None] = [None] * len(tensors)
     if plain:
         chosen = tensors if len(plain) == len(tensors) else [tensors[i] for i in plain]
         try:
             for k, norm in enumerate(_small(chosen) or _read(torch._foreach_norm(chosen))):
-                found[plain[k]] = norm
+                # a sum of squares underflows or overflows long before the numbers do
+                found[plain[k]] = norm if 0.0 < norm < math.inf or math.isnan(norm) else _norm(tensors[plain[k]])
         except (RuntimeError, NotImplementedError, TypeError):
             plain = []
     for i in set(range(len(tensors))) - set(plain):
@@ -53,19 +56,25 @@ def _read(scalars: Any) -> list[float]:
         return [float(t) for t in scalars]
 
 
-def _norm(tensor: torch.Tensor) -> float:
+def _norm(tensor: torch.Tensor) -> float | None:
     try:
-        tensor = tensor.detach()
-        if tensor.is_meta:
-            return math.nan
-        if tensor.layout != torch.strided:
-            tensor = tensor.coalesce().values() if tensor.layout == torch.sparse_coo else tensor.to_dense()
-        return float(torch.linalg.vector_norm(tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)))
-    except Exception:
-        return math.nan
+        squares = [_plain_norm(part) ** 2 for part in parts(tensor) if part.numel()]
+        return math.sqrt(sum(squares)) if squares else None
+    except Exception:  # a kind of tensor that nobody foresaw
+        return None
 
 
-def state(norm: float) -> str:
+def _plain_norm(tensor: torch.Tensor) -> float:
+    tensor = tensor.detach()
+    if tensor.layout != torch.strided:
+        tensor = tensor.coalesce().values() if tensor.layout == torch.sparse_coo else tensor.to_dense()
+    return float(torch.linalg.vector_norm(tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)))
+
+
+def state(norm: float | None) -> str:
+    """What a gradient of this norm is; one that cannot be read is taken to be fine."""
+    if norm is None:
+        return "ok"
     return "nan" if math.isnan(norm) else "inf" if math.isinf(norm) else "zero" if norm == 0.0 else "ok"
 
 
@@ -73,7 +82,7 @@ class Gradients:
     def __init__(self, recorder: "Recorder"):
         self.recorder = recorder
         self.pending = False  # a backward ran that no step has looked at yet
-        self.prints: dict[int, float] = {}  # parameter number -> L2 norm when it was first seen
+        self.prints: dict[int, float | None] = {}  # parameter number -> L2 norm when it was first seen
         self.moved: dict[int, bool] = {}
         self._printed = 0
         self._calls = 0
@@ -81,6 +90,11 @@ class Gradients:
         self._losses: list[tuple["RawEvent", weakref.ref]] = []
         self._hungry: set[int] | None = None
         self.fed_late: set[int] = set()
+
+    def sizes(self) -> dict[int, float | None]:
+        """The L2 norm of each living parameter now."""
+        living = self.recorder.census.living()
+        return {number: norm for (number, _), norm in zip(living, norms([t for _, t in living]))}
 
     def fingerprint(self) -> None:
         """Remember each parameter's norm when it is first met; memory for a number each, not for a copy."""
@@ -95,7 +109,7 @@ class Gradients:
     def keep_loss(self, event: "RawEvent", loss: torch.Tensor) -> None:
         if len(self._losses) < 200:
             self._losses.append((event, weakref.ref(loss)))
-            if loss.numel() == 1 and not loss.is_meta and len(self._losses) <= 20:
+            if len(self._losses) <= 20 and readable(loss) and loss.numel() == 1:
                 event.number = float(loss.detach().real) if loss.is_complex() else float(loss.detach())
 
     def of_call(self, event: "RawEvent", targets: list[torch.Tensor], out: Any) -> None:
@@ -131,10 +145,12 @@ class Gradients:
                 numbers.append(number)
                 grads.append(grad)
         for number, norm in zip(numbers, norms(grads)):
-            event.states[number] = ("ok", norm) if 0.0 < norm < math.inf else (state(norm), norm)
+            event.states[number] = ("ok", norm) if norm is not None and 0.0 < norm < math.inf else (state(norm), norm)
         event.frozen = tuple(frozen)
         event.uncleared = self._uncleared(optimizer)
         self.pending = False
+        if any(s in ("nan", "inf") for s, _ in event.states.values()):
+            self.recorder.nonfinite.at_step(event)
         if any(s in ("none", "zero") and n not in frozen for n, (s, _) in event.states.items()):
             self.recorder.backward.wanted = min(self.recorder.backward.wanted + 1, 1) if len(self.recorder.backward.scans) < 4 else 0
 
@@ -173,7 +189,7 @@ class Gradients:
             return
         for number in list(self._hungry):
             tensor = self.recorder.census.tensor(number)
-            if tensor is not None and tensor.grad is not None and tensor.requires_grad and bool(tensor.grad.any()):
+            if tensor is not None and tensor.grad is not None and tensor.requires_grad and any(bool(t.any()) for t in parts(tensor.grad)):
                 self._hungry.discard(number)
                 self.fed_late.add(number)
 
@@ -191,7 +207,7 @@ class Gradients:
         living = self.recorder.census.living()
         for (number, _), norm in zip(living, norms([t for _, t in living])):
             first = self.prints.get(number)
-            if first is not None:
+            if first is not None and norm is not None:
                 self.moved[number] = not (norm == first or (math.isnan(norm) and math.isnan(first)))
         if self.pending:
             event = next((e for e in reversed(self.recorder.events) if e.kind == "backward"), None)

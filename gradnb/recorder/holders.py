@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import types
+import weakref
 from typing import Any, Iterator
 
 import torch
@@ -14,13 +15,15 @@ _OWN = set(
     "_state_dict_hooks _state_dict_pre_hooks _load_state_dict_pre_hooks _load_state_dict_post_hooks _compiled_call_impl".split()
 )
 
+_PLAIN = (str, bytes, int, float, bool, type(None), type, types.ModuleType)
+
 
 def hidden(module: torch.nn.Module) -> Iterator[tuple[str, str, list[str], list[torch.Tensor]]]:
     """For each attribute that hides something: its name, ``"parameters"`` or ``"non-leaf"``, name suffixes, tensors."""
     mine = {id(p) for p in module.parameters()}
     inside = {id(m) for m in module.modules()}
     for attribute, value in list(vars(module).items()):
-        if attribute in _OWN:
+        if attribute in _OWN or type(value) in weakref.ProxyTypes:
             continue
         if isinstance(value, torch.Tensor):
             if value.requires_grad and not value.is_leaf:
@@ -39,7 +42,7 @@ def hidden(module: torch.nn.Module) -> Iterator[tuple[str, str, list[str], list[
 
 
 def _search(value: Any, path: str, depth: int, seen: set[int], inside: set[int]) -> Iterator[tuple[str, torch.Tensor]]:
-    if depth > 5 or id(value) in seen or isinstance(value, (str, bytes, int, float, bool, type(None), type, types.ModuleType)):
+    if depth > 5 or id(value) in seen or isinstance(value, _PLAIN) or type(value) in weakref.ProxyTypes:
         return
     seen.add(id(value))
     if isinstance(value, torch.nn.Module):

@@ -158,3 +158,8 @@ class Log:
         if len(self.ops) >= self.limit:
             self.full = True
         return len(self.ops) - 1
+
+
+def said(error: BaseException) -> str:
+    """The error's class and the beginning of its message."""
+    return f"{type(error).__name__}: {error}"[:400]

@@ -6,12 +6,13 @@ This file is the hot path; what can wait until the run is over is not done here.
 from __future__ import annotations
 
 import sys
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 
-from .log import Log, RawRegion, _sequence
+from .log import Log, RawRegion, _sequence, said
 from .operations import SKIP, Operation, describe
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ _Tensor = torch.Tensor
 _Parameter = torch.nn.Parameter
 _grad_enabled = torch.is_grad_enabled
 _FLAT = frozenset((int, bool, str, type(None), slice, type(Ellipsis), torch.dtype, torch.device, torch.Size))
+_WRITERS = frozenset(("module.to", "load_state_dict", "torch.nn.init"))
 _IGNORED_VIA = frozenset(("torch.optim", "clip_grad", "torch.nn.init", "module.to", "state_dict", "load_state_dict"))
 
 
@@ -54,10 +56,13 @@ class RecordingMode(TorchFunctionMode):
         if via in _IGNORED_VIA or not sites:
             if via == "clip_grad":
                 self.recorder.training.clip(sites)
-            return func(*args, **kwargs) if kwargs else func(*args)
+                return func(*args, **kwargs) if kwargs else func(*args)
+            out = func(*args, **kwargs) if kwargs else func(*args)
+            if sites and via in _WRITERS:
+                self.recorder.rewritten(args[0] if args else (kwargs or {}).get("tensor"), out, sites, via)
+            return out
         inputs, numbers = self._inputs(args, kwargs)
         ops = log.ops
-        index = len(ops)
         call = log.calls[-1]
         module = call[2] if call[2] >= 0 else self.module()
         parent = log.parents[-1] if log.parents else -1
@@ -66,23 +71,24 @@ class RecordingMode(TorchFunctionMode):
         try:
             out = func(*args, **kwargs) if kwargs else func(*args)
         except BaseException as error:
-            ops.append((operation, inputs, (), grad, log.region, sites, via, module, first, first, numbers, _said(error), parent, None))  # type: ignore[arg-type]
+            ops.append((operation, inputs, (), grad, log.region, sites, via, module, first, first, numbers, said(error), parent, None))  # type: ignore[arg-type]
+            self.recorder.autocast_at_error = autocast()
             raise
         last = _sequence()
-        kind = type(out)
+        index = len(ops)  # only now: a custom Function that the call ran inside may have written before it
         if operation.inplace:
             target = args[0] if args else None
             outputs: tuple[int, ...] = ()
             if isinstance(target, _Tensor):
                 outputs = (log.add(target, index, log.group(inputs[0])),)
         else:
-            group = log.group(inputs[0]) if operation.view and inputs else -1
-            if kind is _Tensor:
-                outputs = (log.add(out, index, group),)
+            group = log.group(inputs[0]) if inputs and (operation.view or args and out is args[0]) else -1  # or relu(x, inplace=True)
+            if isinstance(out, _Tensor):
+                # contiguous(), float(), to() may hand their own argument back: that is no new version of it
+                same = log.known(out) if operation.view else -1
+                outputs = (same if same >= 0 else log.add(out, index, group),)
             elif isinstance(out, (tuple, list)):
                 outputs = tuple([log.add(t, index, group) for t in out if isinstance(t, _Tensor)])
-            elif isinstance(out, _Tensor):
-                outputs = (log.add(out, index, group),)
             else:
                 outputs = ()
         # a plain tuple in the order of RawOp: this runs for every call
@@ -168,10 +174,14 @@ class RecordingMode(TorchFunctionMode):
         if sites and via not in _IGNORED_VIA and args and isinstance(args[0], _Tensor):
             inputs, _ = self._inputs(args[:1], None)
             self._write(operation, inputs, (), sites, via)
+            if out is True or out is False or out.__class__ is float and not isfinite(out):
+                self.recorder.nonfinite.left_torch(args[0], inputs[0])
         return out
 
     def _factory(self, operation: Operation, func: Any, args: tuple, kwargs: dict) -> Any:
         sites, via = self.log.sites(3)
+        if via == "clip_grad":  # a total norm of no gradients at all
+            self.recorder.training.clip(sites)
         first = _sequence()
         out = func(*args, **kwargs)
         if sites and via not in _IGNORED_VIA and isinstance(out, _Tensor):
@@ -331,5 +341,9 @@ def _leaving() -> bool:
     return False
 
 
-def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:400]
+def autocast() -> str:
+    """The dtype of the autocast region that runs, "" outside any."""
+    for device in ("cpu", "cuda"):
+        if torch.is_autocast_enabled(device):
+            return str(torch.get_autocast_dtype(device)).removeprefix("torch.")
+    return ""

@@ -23,16 +23,19 @@ _SKIPPED = set(
     "is_distributed is_set_to sym_size sym_numel _debug_has_internal_overlap tensor_split_sizes".split()
 )
 _ESCAPES = set("item __float__ __int__ __index__ __complex__ tolist numpy __array__ __bool__".split())
-_FACTORIES = set("tensor as_tensor asarray from_numpy full full_like new_tensor scalar_tensor new_full from_dlpack frombuffer".split())
+_FACTORIES = set(
+    "tensor as_tensor asarray from_numpy full full_like new_tensor scalar_tensor new_full from_dlpack frombuffer linspace logspace".split()
+)
 _EMPTY = set(
-    "zeros ones empty zeros_like ones_like empty_like rand randn randint rand_like randn_like randint_like arange linspace logspace eye "
+    "zeros ones empty zeros_like ones_like empty_like rand randn randint rand_like randn_like randint_like arange eye "
     "randperm new_zeros new_ones new_empty empty_strided new_empty_strided tril_indices triu_indices hann_window hamming_window "
     "__lazy".split()
 )
 _VIEWS = set(
     "view reshape __getitem__ transpose t permute squeeze unsqueeze expand expand_as flatten unflatten narrow select unbind chunk split "
     "split_with_sizes diagonal as_strided view_as view_as_real view_as_complex real imag movedim swapaxes detach data T mT H mH adjoint "
-    "contiguous unfold ravel tensor_split hsplit vsplit dsplit alias slice numpy __array__ to type requires_grad_ float double cpu".split()
+    "contiguous unfold ravel tensor_split hsplit vsplit dsplit alias slice numpy __array__ to type requires_grad_ float double cpu "
+    "half bfloat16 type_as cuda positive conj resolve_conj resolve_neg atleast_1d atleast_2d atleast_3d".split()
 )
 _INPLACE_DUNDERS = set(
     "__setitem__ __iadd__ __isub__ __imul__ __idiv__ __itruediv__ __ifloordiv__ __imod__ __ipow__ __iand__ __ior__ __ixor__".split()

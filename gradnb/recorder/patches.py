@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-import threading
 from typing import TYPE_CHECKING, Any, Callable
 
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from .frames import MODULE
 from .log import RawOp, RawRegion, _sequence
 from .operations import Operation
+from .training_calls import training_calls
 
 if TYPE_CHECKING:
     from .recorder import Recorder
@@ -19,24 +19,42 @@ _MISSING = object()
 
 
 class Patches:
-    """A set of attribute replacements that can be undone exactly."""
+    """A set of attribute replacements and hooks that can be undone exactly, and lifted for a while."""
 
     def __init__(self) -> None:
         self._undo: list[tuple[Any, str, Any, Any]] = []
+        self._hooks: list[tuple[Callable, Callable]] = []
+        self._handles: list[Any] = []
 
     def set(self, owner: Any, name: str, value: Any) -> None:
         self._undo.append((owner, name, vars(owner).get(name, _MISSING), value))
         setattr(owner, name, value)
 
-    def restore(self) -> None:
-        while self._undo:
-            owner, name, old, ours = self._undo.pop()
+    def hook(self, register: Callable, function: Callable) -> None:
+        self._hooks.append((register, function))
+        self._handles.append(register(function))
+
+    def suspend(self) -> None:
+        """Put everything back for a while; ``resume`` installs it again."""
+        while self._handles:
+            self._handles.pop().remove()
+        for owner, name, old, ours in reversed(self._undo):
             if vars(owner).get(name) is not ours:
                 continue  # the user patched it too, over ours: theirs stays
             if old is _MISSING:
                 delattr(owner, name)
             else:
                 setattr(owner, name, old)
+
+    def resume(self) -> None:
+        for owner, name, old, ours in self._undo:
+            if vars(owner).get(name, _MISSING) is old:
+                setattr(owner, name, ours)
+        self._handles = [register(function) for register, function in self._hooks]
+
+    def restore(self) -> None:
+        self.suspend()
+        self._undo, self._hooks = [], []
 
 
 def install(recorder: "Recorder") -> Patches:
@@ -47,7 +65,9 @@ def install(recorder: "Recorder") -> Patches:
         _parameters(patches, recorder)
         _functions(patches, recorder)
         _inference_mode(patches, recorder)
-        _training_calls(patches, recorder)
+        training_calls(patches, recorder)
+        patches.hook(register_optimizer_step_pre_hook, recorder.training.before_step)
+        patches.hook(register_optimizer_step_post_hook, recorder.training.after_step)
     except BaseException:
         patches.restore()
         raise
@@ -57,12 +77,11 @@ def install(recorder: "Recorder") -> Patches:
 def _modules(patches: Patches, recorder: "Recorder") -> None:
     original = torch.nn.Module.__call__
     calls = recorder.log.calls
-    thread = threading.get_ident()
     torch_containers = {torch.nn.Sequential, torch.nn.TransformerEncoder, torch.nn.TransformerEncoderLayer, torch.nn.TransformerDecoder}
     torch_containers |= {torch.nn.TransformerDecoderLayer, torch.nn.Transformer}
 
     def __call__(self: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
-        if not recorder.recording or threading.get_ident() != thread:
+        if not recorder.recording or not recorder.here():
             return original(self, *args, **kwargs)
         above = calls[-1]
         if above[0] is None:
@@ -88,7 +107,7 @@ def _parameters(patches: Patches, recorder: "Recorder") -> None:
 
     def __new__(cls: type, data: Any = None, requires_grad: bool = True, *args: Any, **kwargs: Any) -> Any:
         out: Any = original(cls, data, requires_grad, *args, **kwargs)
-        if recorder.recording and isinstance(data, torch.Tensor) and cls is torch.nn.Parameter:
+        if recorder.recording and recorder.here() and isinstance(data, torch.Tensor) and cls is torch.nn.Parameter:
             with recorder.guard():
                 recorder.new_leaf(operation, data, out)
         return out
@@ -104,8 +123,11 @@ def _functions(patches: Patches, recorder: "Recorder") -> None:
     call: Callable = original.__func__
 
     def apply(cls: type, *args: Any, **kwargs: Any) -> Any:
-        if not recorder.recording or torch._C._are_functorch_transforms_active():
+        if not recorder.recording or not recorder.here() or torch._C._are_functorch_transforms_active():
             return call(cls, *args, **kwargs)
+        if recorder.observer is not None:
+            with recorder.guard():
+                recorder.observer(cls, args)
         log, mode = recorder.log, recorder.mode
         sites, via = log.sites(2)
         inputs, numbers = mode._inputs(args, kwargs)
@@ -156,55 +178,16 @@ def _inference_mode(patches: Patches, recorder: "Recorder") -> None:
 
     def __enter__(self: Any) -> Any:
         out = enter(self)
-        if recorder.recording:
+        if recorder.recording and recorder.here():
             before.append(recorder.log.region)
             if self.mode and recorder.log.region < 0:
                 recorder.mode.open_region("inference_mode", 3)
         return out
 
     def __exit__(self: Any, *error: Any) -> Any:
-        if before:
+        if before and recorder.here():
             recorder.log.region = before.pop()
         return leave(self, *error)
 
     patches.set(cls, "__enter__", __enter__)
     patches.set(cls, "__exit__", __exit__)
-
-
-def _training_calls(patches: Patches, recorder: "Recorder") -> None:
-    def event(owner: type, name: str, kind: str) -> None:
-        original = getattr(owner, name)
-
-        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-            ok = False
-            noted = recorder.training.before_call(kind, self, args) if recorder.watching else None
-            aside = kind == "zero_grad" and noted is not None and recorder.step_aside()
-            try:
-                out = original(self, *args, **kwargs)
-                ok = True
-                return out
-            finally:
-                if aside:
-                    recorder.step_back()
-                if noted is not None:
-                    recorder.training.after_call(noted, ok, None if ok else sys.exc_info()[1])
-
-        call.__name__, call.__qualname__, call.__doc__ = name, original.__qualname__, original.__doc__
-        patches.set(owner, name, call)
-
-    event(torch.optim.Optimizer, "zero_grad", "zero_grad")
-    event(torch.nn.Module, "zero_grad", "zero_grad")
-    scaler = torch.amp.GradScaler
-    event(scaler, "scale", "scale")
-    event(scaler, "unscale_", "unscale")
-    event(scaler, "update", "update")
-
-    build = torch.optim.Optimizer.__init__
-
-    def __init__(self: Any, params: Any, defaults: Any, *args: Any, **kwargs: Any) -> None:
-        noted = recorder.training.before_optimizer(self, params) if recorder.watching else None
-        build(self, params, defaults, *args, **kwargs)
-        if noted is not None:
-            recorder.training.after_optimizer(self, noted)
-
-    patches.set(torch.optim.Optimizer, "__init__", __init__)

@@ -7,25 +7,29 @@ from __future__ import annotations
 
 import sys
 import weakref
+from _thread import get_ident as _thread
 from contextlib import contextmanager, nullcontext
 from types import CodeType
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 import torch
-from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils._python_dispatch import _disable_current_modes
 
 from .backward import Backward
 from .census import Census
+from .compiled import Compiled
 from .events import RawEvent
 from .frames import Frames, Site, user_frame
 from .gradients import Gradients
 from .log import Log
 from .mode import RecordingMode
+from .nonfinite import NonFiniteWatch
 from .operations import Operation
 from .patches import Patches, install
+from .postmortem import RawAbsent, RawSpoiled, absent
 from .steps import Steps
 
+MAX_WRITES = 20_000
 MAX_OPS = 250_000  # a cell that never steps must not fill memory: about 150 MB of log at the most
 
 
@@ -41,8 +45,11 @@ class Recorder:
         self.mode = RecordingMode(self.log, self)
         self.census = Census(self)
         self.gradients = Gradients(self)
+        self.nonfinite = NonFiniteWatch(self)
         self.backward = Backward(self)
         self.training = Steps(self)
+        self.compiled = Compiled(self)
+        self.thread = _thread()
         self.events: list[RawEvent] = []
         self.notes: list[str] = []
         self.problem: str | None = None
@@ -50,9 +57,15 @@ class Recorder:
         self.watching = False  # the hooks count
         self.hand_set: set[int] = set()  # parameters whose .grad was assigned by hand
         self.freezes: list[tuple[int, bool, tuple[Site, ...]]] = []
+        self.casts: dict[int, tuple[torch.dtype, tuple[Site, ...]]] = {}  # parameter -> dtype that Module.to gave it, and where
+        self.writes: list[tuple[int, int, tuple[Site, ...]]] = []  # parameter, time and place where load_state_dict wrote it
+        self._inits: list[tuple[weakref.ref | None, int, tuple[Site, ...]]] = []
+        self.spoiled: list[RawSpoiled] = []
+        self.absent: list[RawAbsent] = []
+        self.autocast_at_error = ""
         self.error: BaseException | None = None
+        self.observer: Callable[[type, tuple], None] | None = None  # is shown the arguments of each custom Function before it runs
         self._patches: Patches | None = None
-        self._hooks: list[Any] = []
         self._in_mode = False
         self._module_ids: dict[int, tuple[weakref.ref, int]] = {}
         self.modules: list[weakref.ref] = []
@@ -63,32 +76,56 @@ class Recorder:
         with self.guard():
             self.census.take(first=True)
         self._patches = install(self)
-        self._hooks = [
-            register_optimizer_step_pre_hook(self.training.before_step),
-            register_optimizer_step_post_hook(self.training.after_step),
-        ]
+        self.compiled.install()
         self.recording = self.watching = True
         self.mode.__enter__()
         self._in_mode = True
 
     def stop(self, error: BaseException | None = None) -> None:
-        """Put everything back. Safe to call twice, and whatever state the run ended in."""
-        self.watching = False
+        """Put everything back and take the last look. Safe to call twice, and whatever state the run ended in."""
         self.error = error
-        self.recording = False
-        self.mode.active = False
-        self._leave_mode(final=True)
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks = []
-        if self._patches is not None:
-            self._patches.restore()
-            self._patches = None
+        self.release()
         with self.guard():
             self.census.dirty = True  # what the code did to its objects outside any torch call shows only now
             self.census.take()
         with self.guard():
             self.gradients.finish()
+            self.nonfinite.finish(error)
+            self.training.modes.forget()
+        with self.guard():
+            self.absent = absent(self, error) if error is not None else []
+
+    def release(self) -> None:
+        """Put everything back, and look at nothing any more."""
+        self.recording = self.watching = self.mode.active = False
+        self._leave_mode(final=True)
+        self.compiled.restore()
+        if self._patches is not None:
+            self._patches.restore()
+            self._patches = None
+
+    def suspend(self) -> None:
+        """Put back what is patched while code runs that must not meet it."""
+        if self._patches is not None:
+            self._patches.suspend()
+
+    def resume(self) -> None:
+        if self._patches is not None:
+            self._patches.resume()
+
+    def here(self) -> bool:
+        """Is this the thread that is recorded."""
+        return _thread() == self.thread
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What runs inside is not recorded."""
+        before = self.recording, self.watching, self.mode.active
+        self.recording = self.watching = self.mode.active = False
+        try:
+            yield
+        finally:
+            self.recording, self.watching, self.mode.active = before
 
     def stop_recording(self) -> None:
         """The first steps are recorded whole; from here on only steps are counted."""
@@ -101,6 +138,15 @@ class Recorder:
         with self.guard():
             self.census.take()
         self._leave_mode(final=False)
+
+    def resume_recording(self) -> None:
+        """Another stage of training begins (a new optimizer): record its first steps whole, too."""
+        if self.recording or not self.watching or self.log.full:
+            return
+        self.events.append(RawEvent("gap", (), len(self.log.ops)))
+        self.recording = self.mode.active = True
+        self.census.dirty = True
+        self.step_back()
 
     def _leave_mode(self, *, final: bool) -> None:
         if not self._in_mode:
@@ -196,8 +242,40 @@ class Recorder:
         self.census.dirty = True
 
     def gradient_set(self, tensor: torch.Tensor, given: bool, where: tuple) -> None:
-        if given and where[0] and where[1] is None:
-            self.hand_set.add(self.census.number(tensor))
+        if where[0] and where[1] is None:
+            with self.guard():
+                if given:
+                    self.hand_set.add(self.census.number(tensor))
+                else:
+                    self.training.gradient_cleared(tensor, where[0])
+
+    def rewritten(self, tensor: Any, out: Any, sites: tuple[Site, ...], via: str) -> None:
+        """``module.half()`` and ``module.to(dtype)`` cast a parameter, ``load_state_dict`` and ``torch.nn.init`` write it in place."""
+        if via == "torch.nn.init":
+            self._initialised(tensor, sites)
+        elif isinstance(tensor, torch.nn.Parameter) and isinstance(out, torch.Tensor):
+            with self.guard():
+                if out.dtype != tensor.dtype:
+                    number = self.census.number(tensor)
+                    self.casts[number] = (out.dtype, sites)
+                    self.census.people[number].dtype = str(out.dtype).removeprefix("torch.")
+                elif out is tensor and len(self.writes) < MAX_WRITES:
+                    self.writes.append((self.census.number(tensor), len(self.log.ops), sites))
+
+    def _initialised(self, tensor: Any, sites: tuple[Site, ...]) -> None:
+        """A parameter was filled, or a view into one."""
+        if isinstance(tensor, torch.Tensor) and len(self._inits) < MAX_WRITES:
+            parameter = isinstance(tensor, torch.nn.Parameter)
+            self._inits.append((weakref.ref(tensor) if parameter else None, -1 if parameter else self.log.known(tensor), sites))
+
+    def inits(self) -> Iterator[tuple[int, tuple[Site, ...]]]:
+        """Which parameter was filled where, in order."""
+        groups = {self.log.group(v): p.number for p in self.census.people for v in p.values}
+        for reference, value, sites in self._inits:
+            tensor = reference() if reference is not None else None
+            number = self.census.number(tensor) if tensor is not None else groups.get(self.log.group(value), -1) if value >= 0 else -1
+            if 0 <= number < len(self.census.people):
+                yield number, sites
 
     def decorated(self, depth: int) -> CodeType | None:
         """The function that ``@torch.no_grad()`` stands on, where a decorator switched gradients off."""

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .numeric import NonFinite, Profile
+
 
 @dataclass(frozen=True, slots=True)
 class Location:
@@ -123,6 +125,7 @@ class Parameter:
     is_parameter: bool = True
     library: bool = False  # its module's class comes with torch
     hand_set: bool = False  # its .grad was assigned by hand
+    cast: tuple[str, tuple[int, ...]] | None = None  # dtype that Module.to or half() gave it, and where
     fed_late: bool = False  # got its gradient after the fully recorded steps
     alive: bool = True
     anonymous: bool = False  # an nn.Parameter that no module and no variable holds (any more)
@@ -140,13 +143,14 @@ class Optimizer:
     alive: bool = True
     empty_groups: tuple[int, ...] = ()
     failed: bool = False  # its construction raised
+    maximize: bool = False
 
 
 @dataclass(slots=True)
 class Event:
     """Something that happened in the training loop."""
 
-    kind: str  # "backward" | "grad" | "step" | "zero_grad" | "scale" | "unscale" | "update" | "clip"
+    kind: str  # "backward" | "grad" | "step" | "zero_grad" | "scale" | "unscale" | "scaler.step" | "update" | "get_scale" | "clip" | "mode" | "gap" | "late_step"
     stack: tuple[int, ...]
     time: int  # number of ops recorded before it
     ok: bool = True
@@ -160,6 +164,33 @@ class Event:
     states: dict[int, tuple[str, float | None]] = field(default_factory=dict)  # parameter -> (gradient state, L2 norm)
     frozen: tuple[int, ...] = ()  # a step's parameters that did not require grad
     has_grad_fn: bool = True
+    retain: bool = False  # a backward that kept its graph
+    scaler: int = -1  # number of the GradScaler concerned
+    enabled: bool = True  # is that GradScaler switched on
+    inner: bool = False  # GradScaler.step made this call itself
+    skipped: bool = False  # GradScaler.step left the optimizer's step out: the gradients were not finite
+    numbers: tuple[int, ...] = ()  # the parameters that a clip or a zero_grad is about
+    factors: tuple[tuple[int, str, float], ...] = ()  # constants next to the loss: op, "mul" or "div", number
+    autocast: str = ""  # dtype of the autocast region that a backward ran in
+    modes: dict[str, tuple[int, int, int]] = field(default_factory=dict)  # root -> modules with a mode, in eval, of these dropouts
+    root: str = ""  # the module whose mode was set, where it is a root
+    training: bool = True  # the mode it was set to
+    signs: dict[int, str] = field(default_factory=dict)  # op -> direction of the gradient that reached its output: "+", "-", "±", "0"
+    shares: list["Share"] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Share:
+    """A mean negative log-likelihood under a loss, split into elements that are right and wrong. Losses are in nats."""
+
+    op: int
+    elements: int
+    right: int
+    loss_right: float
+    loss_wrong: float
+    never: int  # elements of classes none of whose members is right
+    common: int = -1  # the most frequent class among the targets
+    common_count: int = 0
 
 
 @dataclass(slots=True)
@@ -195,6 +226,32 @@ class Raised:
     interrupted: bool = False
     op: int = -1  # the recorded call that raised it
     values: tuple[int, ...] = ()  # tensors that the message is about
+    autocast: str = ""  # dtype of the autocast region that the recorded call ran in
+
+
+@dataclass(slots=True)
+class Spoiled:
+    """A tensor that autograd saved for a failed backward pass and that was changed after that."""
+
+    op: int  # the recorded call that saved it, -1 where none was recorded
+    node: str  # the autograd node's name
+    saved: str  # what the node calls it: "self", "result", "weight", …
+    shape: tuple[int, ...]
+    writer: str  # name of the operation whose output it is now; empty where autograd does not know
+    writes: int  # how often it was changed
+    values: tuple[int, ...] = ()  # recorded values in the same memory
+    message: str = ""
+
+
+@dataclass(slots=True)
+class Absent:
+    """A tensor whose ``.grad`` the failing statement read and that had none."""
+
+    text: str  # as the statement calls it
+    value: int
+    parameter: int
+    leaf: bool
+    trainable: bool
 
 
 @dataclass(slots=True)
@@ -223,11 +280,21 @@ class Recording:
     losses: list[Loss] = field(default_factory=list)
     met: dict[int, tuple[int, int]] = field(default_factory=dict)  # value that no recorded op made -> (op that met it, argument)
     births: list[ZeroBirth] = field(default_factory=list)
+    nonfinite: list[NonFinite] = field(default_factory=list)  # births of the first NaN or infinity
+    escaped: list[NonFinite] = field(default_factory=list)  # … of such values that the user's code read itself
+    profiles: list[Profile] = field(default_factory=list)
+    options: dict[int, dict[str, float]] = field(default_factory=dict)  # optimizer -> lr, eps, … of its first group, at the end
+    weights: dict[int, float] = field(default_factory=dict)  # parameter -> its L2 norm when it was first seen
+    inits: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)  # parameter, where torch.nn.init filled it
     holders: list[Holder] = field(default_factory=list)
     raised: Raised | None = None
+    spoiled: list[Spoiled] = field(default_factory=list)
+    absent: list[Absent] = field(default_factory=list)
+    writes: list[tuple[int, int, tuple[int, ...]]] = field(default_factory=list)  # parameter, time, place: load_state_dict wrote it
     sources: dict[str, str] = field(default_factory=dict)  # file name of a code object -> its source text
     cells: dict[str, int] = field(default_factory=dict)  # file name of a code object -> execution count
     modules: dict[str, str] = field(default_factory=dict)  # name of a root module -> its class
+    paddings: set[int] = field(default_factory=set)  # padding_idx of the embeddings of the recorded modules
     flags: list[tuple[str, str, bool]] = field(default_factory=list)  # modules with a stray requires_grad attribute: class, name, value
     switches: list[tuple[int, bool, tuple[int, ...]]] = field(default_factory=list)  # requires_grad set: parameter, to what, where
     environment: dict = field(default_factory=dict)

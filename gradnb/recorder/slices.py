@@ -56,7 +56,7 @@ class Slicer:
         where = place(location)
         if source is None or where is None:
             return None
-        expression, scope = source.expression(where), source.scope(where)
+        expression, scope = source.expression(where) or _iterated(source, where), source.scope(where)
         return (source, scope, expression) if expression is not None and scope is not None else None
 
     def text(self, location: Location, limit: int = 70) -> str:
@@ -166,6 +166,12 @@ class Slicer:
         if vararg and vararg.arg == name:
             return [(source, caller, e, outer) for e in node.args]
         return []
+
+
+def _iterated(source: Source, where: Span) -> ast.expr | None:
+    """Python gives the whole loop as the place where a ``for`` asks for its next item."""
+    loops = ast.walk(source.tree) if source.tree is not None else ()
+    return next((n.iter for n in loops if isinstance(n, (ast.For, ast.AsyncFor)) and span(n) == where), None)
 
 
 _COMPREHENSIONS = ("<listcomp>", "<genexpr>", "<dictcomp>", "<setcomp>")

@@ -1,37 +1,15 @@
-"""Where, in a backward pass, a non-zero gradient turns into an exact zero or is dropped.
-
-Hooks on the autograd nodes see the gradients that enter and leave each node. They are attached to the first backward of
-each training line where the graph is small, and else only once a step has shown a zero or a missing gradient.
-"""
+"""Where, in a backward pass, a non-zero gradient turns into an exact zero or is dropped."""
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import torch
+from .readable import readable
+from .scan import ABSENT, Scan, Seen, moves, word
 
 if TYPE_CHECKING:
     from .recorder import Recorder
-
-# Nodes that only move numbers around: a zero that comes out of one belongs to a part that was not read.
-_MOVERS = (
-    "View Reshape Select Slice Transpose TBackward Permute Squeeze Unsqueeze Expand Unbind Split Clone ToCopy Alias AsStrided Cat Stack "
-    "Unfold Flatten Diagonal Repeat Index Neg".split()
-)
-
-
-@dataclass(slots=True)
-class Seen:
-    name: str
-    sequence: int
-    edges: list[tuple[int, int]]  # (node number, input number) each gradient goes to; node -1 is none
-    arrived: str = "?"  # "zero" | "some" | "none" | "nan": what came in
-    left: list[str] = field(default_factory=list)
-    function: str | None = None
-    function_code: Any = None
-    factor: int = -1  # for a product: the node of the factor that was zero everywhere
 
 
 @dataclass(slots=True)
@@ -50,79 +28,16 @@ def _as_dict(birth: Birth) -> dict[tuple, Birth]:
     return {(birth.kind, birth.sequence, birth.node, birth.outputs): birth}
 
 
-def _look(grads: Any) -> list[str]:
-    found = []
-    for g in grads if isinstance(grads, (tuple, list)) else (grads,):
-        if g is None:
-            found.append("none")
-        elif not isinstance(g, torch.Tensor) or g.is_meta:
-            found.append("some")
-        elif g.layout != torch.strided:
-            found.append("some")
-        else:
-            found.append("some" if bool(g.any()) else "zero")
-    return found
+def births(recorder: "Recorder", scan: Scan) -> list[Birth]:
+    """The births of the zeros that some parameter got in a finished scan."""
+    return Zeros(recorder, scan).found
 
 
-class ZeroScan:
-    def __init__(self, recorder: "Recorder", event: int):
-        self.recorder = recorder
-        self.event = event
-        self.nodes: list[Seen] = []
-        self.leaves: dict[int, weakref.ref] = {}  # node number of an AccumulateGrad -> its tensor
-        self.births: list[Birth] = []
-        self._handles: list[Any] = []
+class Zeros:
+    """Walks from each leaf with a dead gradient towards the loss, to where the gradient was last alive."""
 
-    def attach(self, losses: list[torch.Tensor], limit: int) -> bool:
-        numbers: dict[Any, int] = {}
-        order: list[Any] = []
-        todo = [t.grad_fn for t in losses if t.grad_fn is not None]
-        while todo:
-            node = todo.pop()
-            if node in numbers:
-                continue
-            if len(order) > limit:
-                return False
-            numbers[node] = len(order)
-            order.append(node)
-            todo.extend(n for n, _ in node.next_functions if n is not None)
-        if not order:
-            return False
-        for node in order:
-            edges = [(numbers[n] if n is not None else -1, k) for n, k in node.next_functions]
-            seen = Seen(node.name(), node._sequence_nr(), edges)
-            forward = getattr(type(node), "_forward_cls", None)
-            if forward is not None:
-                seen.function = self.recorder.function_name(forward)
-                seen.function_code = getattr(forward.backward, "__code__", None)
-            self.nodes.append(seen)
-            number = len(self.nodes) - 1
-            if hasattr(node, "variable"):
-                self.leaves[number] = weakref.ref(node.variable)
-            else:
-                self._handles.append(node.register_hook(self._hook(seen, node, numbers)))
-        return True
-
-    def _hook(self, seen: Seen, node: Any, numbers: dict[Any, int]) -> Any:
-        recorder = self.recorder
-        product = seen.name in ("MulBackward0", "DivBackward0")
-        node = node if product else None
-
-        def hook(grad_inputs: Any, grad_outputs: Any) -> None:
-            with recorder.guard(), torch.no_grad():
-                arrived = _look(grad_outputs)
-                seen.arrived = "some" if "some" in arrived else "zero" if "zero" in arrived else "none"
-                seen.left = _look(grad_inputs)
-                if product and "zero" in seen.left and seen.arrived == "some":
-                    factor = _blamed_factor(node)
-                    seen.factor = -1 if factor is None else numbers.get(factor, -1)
-
-        return hook
-
-    def finish(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
+    def __init__(self, recorder: "Recorder", scan: Scan):
+        self.nodes, self.leaves = scan.nodes, scan.leaves
         consumers: dict[int, list[tuple[int, int]]] = {}
         for number, seen in enumerate(self.nodes):
             for position, (target, _) in enumerate(seen.edges):
@@ -136,11 +51,10 @@ class ZeroScan:
                 continue
             for key, birth in self._births(number, consumers, memo).items():
                 known = found.setdefault(key, birth)
-                parameter = self.recorder.census.number(tensor)
+                parameter = recorder.census.number(tensor)
                 if parameter not in known.parameters:
                     known.parameters.append(parameter)
-        self.births = list(found.values())
-        self.nodes, self.leaves = [], {}
+        self.found = list(found.values())
 
     def _births(self, leaf: int, consumers: dict[int, list[tuple[int, int]]], memo: dict[int, dict[tuple, Birth]]) -> dict[tuple, Birth]:
         """Walk from a leaf towards the loss along dead gradients, to where they were last alive."""
@@ -188,52 +102,24 @@ class ZeroScan:
         return memo[start]
 
     def _born(self, seen: Seen, position: int) -> Birth:
-        sent = seen.left[position] if position < len(seen.left) else "none"
+        sent = self._sent_by(seen, position)
         if seen.function is not None:
             return Birth("custom-" + sent, seen.name, seen.sequence, [], seen.function, seen.function_code, (position,))
         if seen.factor >= 0:
             blamed = self.nodes[seen.factor]
             return Birth("factor", blamed.name, blamed.sequence, [], detail=seen.name)
-        if any(m in seen.name for m in _MOVERS):
+        if moves(seen.name):
             sent = "left-out"  # the part of a tensor that the loss does not read
         return Birth(sent, seen.name, seen.sequence, [])
 
     def _sent(self, number: int, position: int) -> str:
-        left = self.nodes[number].left
-        return left[position] if position < len(left) else "none"
+        return self._sent_by(self.nodes[number], position)
+
+    @staticmethod
+    def _sent_by(seen: Seen, position: int) -> str:
+        return word(seen.went[position] if position < len(seen.went) else ABSENT)
 
     def _cancelled_leaf(self, leaf: int) -> bool:
         reference = self.leaves.get(leaf)
         tensor = reference() if reference is not None else None
-        return tensor is not None and tensor.grad is not None and not bool(tensor.grad.any())
-
-
-def _blamed_factor(node: Any) -> Any:
-    """Of a product or quotient that is zero: the node that made its zero factor zero, seen through further products."""
-    blamed = None
-    for _ in range(64):
-        factor = _zero_operand(node)
-        if factor is None:
-            return blamed
-        for _ in range(64):
-            if factor is None or not any(m in factor.name() for m in _MOVERS):
-                break
-            factor = next((n for n, _ in factor.next_functions if n is not None), None)
-        if factor is None or hasattr(factor, "variable"):
-            return blamed
-        blamed = node = factor
-    return blamed
-
-
-def _zero_operand(node: Any) -> Any:
-    """The node behind the operand that is zero everywhere, None where none is (or it takes no gradient)."""
-    kind = node.name().rstrip("0123456789")
-    saved = {"MulBackward": (("_saved_self", 0), ("_saved_other", 1)), "DivBackward": (("_saved_self", 0),)}.get(kind, ())
-    for name, position in saved:
-        try:
-            operand = getattr(node, name)
-        except (RuntimeError, AttributeError):
-            continue
-        if isinstance(operand, torch.Tensor) and not operand.is_meta and operand.layout == torch.strided and not bool(operand.any()):
-            return node.next_functions[position][0] if position < len(node.next_functions) else None
-    return None
+        return tensor is not None and tensor.grad is not None and readable(tensor.grad) and not bool(tensor.grad.any())

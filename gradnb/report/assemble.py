@@ -75,7 +75,10 @@ def _notes(recording: Recording) -> list[str]:
     notes = list(recording.notes)
     kinds = {e.kind for e in recording.events}
     if not kinds & {"backward", "grad", "step"} and recording.raised is None:
-        notes.append("no backward() ran in this cell: put %%gradcheck on the cell that trains (the one that calls loss.backward())")
+        if recording.cells:
+            notes.append("no backward() ran in this cell: put %%gradcheck on the cell that trains (the one that calls loss.backward())")
+        else:
+            notes.append("no backward() ran in this process; what other processes do, started by this one, is not recorded")
     if recording.counted_steps:
         notes.append(
             f"the first optimizer steps were recorded in full, {recording.counted_steps} more were counted (--steps N records more)"

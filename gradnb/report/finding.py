@@ -53,9 +53,10 @@ class Finding:
     affected: list[str] = field(default_factory=list)
     path: list[Hop] = field(default_factory=list)
     rank: float = 0.0  # the higher, the closer to the root; orders findings of one severity
+    proof: dict | None = None  # {"proven": True | False | None, "text": …}, only where --prove asked for it
 
     def to_dict(self) -> dict:
-        return {
+        found = {
             "cause": self.cause,
             "severity": self.severity,
             "title": self.title,
@@ -65,3 +66,4 @@ class Finding:
             "related": [r.to_dict() for r in self.related],
             "affected": list(self.affected),
         }
+        return found if self.proof is None else {**found, "proof": dict(self.proof)}

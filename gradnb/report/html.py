@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from html import escape
 
-from . import fold, source, svg, words
+from . import blocks, fold, source, svg, words
+from .blocks import cell as _cell
+from .blocks import fold as _fold
+from .blocks import inline as _inline
+from .blocks import prose as _prose
+from .blocks import table as _table
 from .finding import Finding, Hop
 from .report import Report
 from .style import CSS, PAGE
@@ -28,7 +32,6 @@ class Limits:
 
 
 TIGHTER = (Limits(), Limits(4, 12, 600, 24, 20, 12), Limits(2, 8, 300, 12, 10, 6), Limits(1, 4, 200, 8, 6, 4, False))
-SIGNS = {"error": "✗", "warning": "!", "ok": "✓"}
 
 
 def render(report: Report) -> str:
@@ -52,12 +55,7 @@ def page(report: Report) -> str:
 
 
 def _render(report: Report, limits: Limits) -> str:
-    verdict = report.verdict
-    parts = [f'<div class="gradnb">\n<style>{CSS}</style>']
-    parts.append(
-        f'<p class="gradnb-verdict gradnb-{verdict}"><span class="gradnb-sign" aria-hidden="true">{SIGNS[verdict]}</span> '
-        f"gradcheck: {_inline(words.verdict(report))}</p>"
-    )
+    parts = [f'<div class="gradnb">\n<style>{CSS}</style>', blocks.verdict(report.verdict, f"gradcheck: {words.verdict(report)}")]
     if report.raised is not None:
         parts.append(f"<p>{_inline(words.raised(report))}</p>")
     found = words.ordered(report.findings)
@@ -83,28 +81,6 @@ def _render(report: Report, limits: Limits) -> str:
     return "\n".join(parts) + "\n</div>"
 
 
-def _inline(text: str, limit: int = 400) -> str:
-    """One escaped line in which `backticks` become code."""
-    line = words.clean(text)
-    line = line if len(line) <= limit else line[: limit - 1] + "…"
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(line))
-
-
-def _prose(text: str, limit: int, lead: str = "") -> str:
-    blocks, left = [], limit
-    for body, code in words.paragraphs(text):
-        if left <= 0:
-            break
-        if code:
-            blocks.append(f"<pre>{escape(body[:left])}</pre>")
-        else:
-            blocks.append(f"<p>{lead if not blocks else ''}{_inline(body, left)}</p>")
-        left -= len(body)
-    if blocks and lead and not blocks[0].startswith("<p>"):
-        blocks.insert(0, f"<p>{lead}</p>")
-    return "".join(blocks)
-
-
 def _title(finding: Finding) -> str:
     return (
         f'<span class="gradnb-badge">{escape(words.clean(finding.severity, 20))}: {escape(words.clean(finding.cause, 40))}</span> '
@@ -125,6 +101,7 @@ def _card(report: Report, finding: Finding, limits: Limits, picture: bool) -> st
         parts.append(f"<p><strong>{verb}:</strong> {', '.join(f'<code>{escape(piece)}</code>' for piece in pieces)}</p>")
     parts.append(_prose(finding.explanation, limits.prose))
     parts.append(_prose(finding.fix, limits.prose, "<strong>Fix:</strong> "))
+    parts.append(_proof(finding))
     related = words.distinct(finding.related)
     for place in related[:3]:
         parts.append(f"<p><strong>Note:</strong> {escape(words.where(place.location))}: {_inline(place.note, 200)}</p>")
@@ -134,6 +111,15 @@ def _card(report: Report, finding: Finding, limits: Limits, picture: bool) -> st
     if picture:
         parts.append(_picture(report, limits))
     return "".join(part for part in parts if part) + "</div>"
+
+
+def _proof(finding: Finding) -> str:
+    """``--prove`` in one line: the word says it, the sign only repeats it."""
+    if finding.proof is None:
+        return ""
+    word, _, rest = finding.proof["text"].partition(": ")
+    sign = "✓ " if finding.proof["proven"] else ""
+    return f"<p><strong>{sign}{escape(word.capitalize())}:</strong> {_inline(rest)}</p>"
 
 
 def _brief(finding: Finding, limits: Limits) -> str:
@@ -174,19 +160,6 @@ def _picture(report: Report, limits: Limits) -> str:
     told = escape(words.verdict(report))
     still = f'<img class="gradnb-still" alt="{told}" width="{svg.WIDTH}" src="{svg.standalone(drawn)}">' if limits.still else ""
     return f'<figure><div class="gradnb-picture" hidden="hidden">{drawn}</div>{still}</figure>'
-
-
-def _fold(title: str, body: str) -> str:
-    return f"<details><summary>{escape(title)}</summary>{body}</details>"
-
-
-def _table(head: tuple[str, ...], rows: list[str]) -> str:
-    cells = "".join(f"<th>{name}</th>" for name in head)
-    return f'<div class="gradnb-scroll"><table><thead><tr>{cells}</tr></thead><tbody>' + "\n".join(rows) + "</tbody></table></div>"
-
-
-def _cell(text: str, kind: str = "") -> str:
-    return f'<td class="{kind}">{escape(text)}</td>' if kind else f"<td>{escape(text)}</td>"
 
 
 def _path(finding: Finding) -> str:

@@ -20,7 +20,19 @@ BLOCK = 14  # lines of one paragraph
 
 def render(report: Report) -> str:
     """The whole report, without colours, for a terminal, a log and ``text/plain``."""
-    lines = [f"gradcheck: {words.verdict(report)}"]
+    lines = [f"gradcheck: {words.verdict(report)}", *findings(report)]
+    found = words.focus(report)
+    if found is not None:
+        lines += ["", *_path(found)]
+    if report.parameters:
+        lines += ["", *_parameters(report)]
+    closing = list(_closing(report))
+    return "\n".join([*lines, "", *closing] if closing else lines)
+
+
+def findings(report: Report) -> list[str]:
+    """The lines of what was found, without the path, the parameters and the rest; an empty line before each part."""
+    lines: list[str] = []
     spelled = 0
     brief: list[Finding] = []
     for finding in words.ordered(report.findings):
@@ -35,13 +47,7 @@ def render(report: Report) -> str:
         lines += _short(finding, len(brief) <= BRIEF)
     if len(brief) > BRIEF:
         lines.append(f"and {words.count(len(brief) - BRIEF, 'more finding')}, see to_dict()")
-    found = words.focus(report)
-    if found is not None:
-        lines += ["", *_path(found)]
-    if report.parameters:
-        lines += ["", *_parameters(report)]
-    closing = list(_closing(report))
-    return "\n".join([*lines, "", *closing] if closing else lines)
+    return lines
 
 
 def _finding(report: Report, finding: Finding, places: int) -> list[str]:
@@ -60,6 +66,8 @@ def _finding(report: Report, finding: Finding, places: int) -> list[str]:
         lines += _block(text, code_block, gutter)
     for i, (text, code_block) in enumerate(words.paragraphs(finding.fix)):
         lines += _block(f"fix: {text}" if i == 0 else text, code_block and i > 0, gutter if i == 0 else " " * (margin + 2))
+    if finding.proof is not None:
+        lines += _wrap(finding.proof["text"], gutter)
     related = words.distinct(finding.related)
     for place in related[:places]:
         lines += _note(report, place, margin)

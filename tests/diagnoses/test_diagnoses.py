@@ -21,36 +21,54 @@ from gradnb.recorder.recording import Location, Recording
 from gradnb.report.finding import Finding, Related
 
 EXPECTED = [
+    "autocast",
     "checkpoint-reentrant",
+    "clip-scaled",
     "custom-function",
     "data",
     "detach",
+    "diluted-loss",
+    "double-step",
+    "eval-mode",
+    "fp16-unscale",
     "frozen",
     "inert-term",
     "inference-tensor",
     "integer-cast",
     "item",
     "no-grad",
+    "no-inf-checks",
     "non-leaf",
     "nondifferentiable",
     "not-in-optimizer",
     "not-scalar",
+    "not-twice-differentiable",
     "numpy",
+    "remainder",
     "reparameter",
     "rewrap",
+    "scaler-misuse",
+    "sign",
     "step-missing",
     "unregistered",
+    "unscale-twice",
     "unused",
+    "zero-grad-misplaced",
     "zero-grad-missing",
     "zero-gradient",
 ]
 HEADINGS = ["What happens", "Why it matters", "Fix", "References"]
 # What PyTorch itself says of a bad() program; the others train in silence.
 RAISES = {
+    "autocast": "value cannot be converted to type",
+    "fp16-unscale": "Attempting to unscale FP16 gradients",
     "inference-tensor": "Inference tensors cannot be saved for backward",
     "item": "does not require grad and does not have a grad_fn",
+    "no-inf-checks": "No inf checks were recorded for this optimizer",
     "non-leaf": "can't optimize a non-leaf Tensor",
     "not-scalar": "grad can be implicitly created only for scalar outputs",
+    "not-twice-differentiable": "does not require grad and does not have a grad_fn",
+    "unscale-twice": "unscale_() has already been called on this optimizer",
 }
 
 
@@ -75,7 +93,7 @@ def run(source: str, name: str, checked: bool = True) -> tuple[Any, Exception | 
         try:
             with gradnb.check(namespace=namespace) if checked else contextlib.nullcontext() as report:
                 exec(code, namespace)
-        except (RuntimeError, ValueError) as error:
+        except (AssertionError, RuntimeError, ValueError) as error:
             raised = error
     return report, raised, namespace
 
@@ -144,11 +162,30 @@ def test_explain_tells_it_from_the_one_source(slug: str) -> None:
 
 
 FULL: dict[str, list[dict[str, Any]]] = {
+    "autocast": [
+        {"kind": "raised", "operation": "masked_fill", "dtype": "float16", "message": "value cannot be converted to type c10::Half"},
+        {"kind": "raised", "operation": "binary_cross_entropy", "dtype": "float16", "message": "BCELoss are unsafe to autocast."},
+        {"kind": "backward", "dtype": "bfloat16"},
+        {"kind": "step-inside", "dtype": "bfloat16"},
+    ],
+    "clip-scaled": [{"kind": kind, "optimizer": "opt"} for kind in ("scaled", "decided", "after-step")],
     "custom-function": [
         {"function": "Blend", "missing": "returns None for argument 3"},
         {"function": "Blend", "ignored": "grad_alpha"},
         {"function": "Blend", "missing": "reads a tensor that is not among its arguments"},
     ],
+    "diluted-loss": [
+        {"elements": 1152, "right": 1117, "loss_right": 0.02, "loss_wrong": 6.0, "share": 35 / 1152, "never": never}
+        for never in (0, 20, 35)
+    ],
+    "double-step": [{"kind": "twice", "optimizer": "opt"}],
+    "eval-mode": [
+        {"kind": kind, "model": "net", "drops": drops, "steps": steps, "of": 5, "since_start": steps == 5}
+        for kind in ("left", "not-called")
+        for drops in (True, False)
+        for steps in (1, 5)
+    ],
+    "fp16-unscale": [{"cast": cast, "optimizer": "opt"} for cast in (True, False)],
     "frozen": [{"misspelled": "required_grad"}, {"on_module": True}, {"group": 1}, {"all": True}],
     "integer-cast": [{"dtype": "torch.bool"}, {"dtype": "int64"}],
     "item": [{"into": "torch.tensor(losses)"}, {"into": "total"}],
@@ -157,13 +194,49 @@ FULL: dict[str, list[dict[str, Any]]] = {
         {"region": "set_grad_enabled"},
         {"region": "no_grad", "library": "torch.distributions"},
     ],
+    "no-inf-checks": [
+        {"kind": "stepped-already", "optimizer": "opt", "leftover": True},
+        {"kind": "stepped-already", "optimizer": "opt", "leftover": False},
+        {"kind": "cleared", "optimizer": "opt"},
+        {"kind": "cut", "optimizer": "opt", "cut": "numpy", "operation": "numpy"},
+        {"kind": "never-fed", "optimizer": "Adam"},
+    ],
     "nondifferentiable": [{"library": "torch.distributions"}],
     "non-leaf": [{"name": "codebook", "raised": True}, {"attribute": "gate"}],
     "not-in-optimizer": [{"exhausted": True}, {"stale": True, "optimizer": "opt"}, {"replaced": True, "optimizer": "opt (Adam)"}],
     "not-scalar": [{"shape": (16,), "helper": "kl"}],
-    "step-missing": [{"kind": "never", "optimizer": "opt"}, {"kind": "other", "optimizer": "opt (Adam)"}],
+    "remainder": [
+        {"kind": kind, "optimizer": "opt", "count": count, "size": 4}
+        for kind in ("twice", "empty", "lost", "leaked", "divided")
+        for count in (1, 3)
+    ],
+    "scaler-misuse": [
+        {"kind": kind, "optimizer": "opt"}
+        for kind in (
+            *("loss-not-scaled", "other-scaler", "update-between", "stepped-past", "plain-step", "step-twice"),
+            *("update-skipped", "update-missing", "update-without-step"),
+        )
+    ],
+    "sign": [
+        {"kind": kind, "term": "dist.entropy()", "operation": "mse_loss"}
+        for kind in (
+            *("entropy", "log-prob", "likelihood", "policy", "cosine", "error", "maximize"),
+            *("kl", "adversarial", "value"),
+        )
+    ],
+    "step-missing": [
+        {"kind": kind, "optimizer": name}
+        for kind in ("never", "other", "not-called", "scheduler", "condition", "backward-condition", "no-backward")
+        for name in ("opt", "opt (Adam)", "Adam")
+    ],
     "unregistered": [{"owner": "Net", "attribute": "blocks", "container": "list"}, {"empty": True, "container": "closure"}],
+    "unscale-twice": [{"kind": kind, "optimizer": "opt"} for kind in ("again", "after-step", "update-skipped", "update-missing")],
     "unused": [{"called": True, "module": "adapter"}, {"called": False, "module": "adapter"}],
+    "zero-grad-misplaced": [
+        {"kind": "before-step", "optimizer": "opt"},
+        {"kind": "between", "optimizer": "opt", "kept": 1, "lost": 3},
+        {"kind": "between", "optimizer": "opt", "kept": 2, "lost": 2},
+    ],
     "zero-grad-missing": [{"optimizer": "opt (Adam)", "steps": 4}],
     "zero-gradient": [{"kind": kind, "operation": "clamp", "node": "ClampBackward1"} for kind in ("saturated", "factor", "flat")],
 }
@@ -207,7 +280,7 @@ def test_an_unknown_name_is_answered_with_the_near_ones(given: str, near: str) -
 
 
 def test_a_name_like_no_other_is_answered_with_the_list() -> None:
-    with pytest.raises(UsageError, match="no cause is called 'xyzzy'. Known causes: checkpoint-reentrant"):
+    with pytest.raises(UsageError, match="no cause is called 'xyzzy'. Known causes: autocast, "):
         gradnb.explain("xyzzy")
 
 

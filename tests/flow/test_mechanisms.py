@@ -2,41 +2,10 @@
 
 from __future__ import annotations
 
-import linecache
-import textwrap
-
 import pytest
 import torch
 
-import gradnb
-
-PREAMBLE = """\
-import copy, torch
-import torch.nn as nn
-import torch.nn.functional as F
-torch.manual_seed(0)
-x, y = torch.randn(8, 4), torch.randn(8, 2)
-"""
-
-
-def check(body, name):
-    """Run a program under the check; its error, if any, is what the user would see after the report."""
-    source = PREAMBLE + textwrap.dedent(body)
-    filename = f"<ipython-input-7-{name}>"
-    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
-    names: dict = {"__name__": "__main__"}
-    error = None
-    manager = gradnb.check(namespace=names)
-    manager.cells = {filename: 7}
-    try:
-        with manager as report:
-            exec(compile(source, filename, "exec"), names)
-    except Exception as raised:
-        error = raised
-    assert manager.problem is None, manager.problem
-    marked = [i for i, line in enumerate(source.splitlines(), 1) if "# <- here" in line]
-    return report, marked, error
-
+from tests.flow.program import check
 
 BROKEN = {
     "a write through data is a cut although the memory is shared": (

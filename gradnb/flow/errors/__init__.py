@@ -1,0 +1,26 @@
+"""What ended the cell, where it is a gradient error whose cause lies elsewhere than the line that raised."""
+
+from __future__ import annotations
+
+from ...recorder.recording import Recording
+from ..lead import Lead
+from .again import again
+from .dtypes import dtypes
+from .inference import inference
+from .inplace import modified
+from .leaf import leaf
+from .number import number
+from .scalar import scalar
+from .targets import targets
+from .vectors import vectors
+
+
+def raised(recording: Recording) -> list[Lead]:
+    """Leads for the error that the cell died of: the first file that knows it speaks."""
+    if recording.raised is None:
+        return []
+    for find in (scalar, inference, number, again, leaf, modified, vectors, targets, dtypes):
+        found = find(recording)
+        if found:
+            return found
+    return []

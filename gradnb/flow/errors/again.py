@@ -1,0 +1,285 @@
+"""A graph that is walked a second time: which tensor brought the old graph along, and which backward had freed it."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+
+from ...recorder.recording import Event, Location, Recording
+from ..cuts import graph_of, loss_text
+from ..graph import Cone
+from ..lead import Lead
+from ..places import locate
+from .carried import Kept, kept
+from .sources import behind
+
+MESSAGE = "backward through the graph a second time"
+RANK = 300  # what ended the cell comes before what is merely odd
+# operations whose node keeps nothing that could be freed
+_KEEPS_NOTHING = set(
+    "add sub rsub neg __add__ __radd__ __sub__ __rsub__ __neg__ __iadd__ __isub__ view reshape flatten transpose t permute squeeze unsqueeze "
+    "expand sum mean cat stack chunk split contiguous clone to float unbind select narrow T mT".split()
+)
+
+
+@dataclass(slots=True)
+class Crossing:
+    """A tensor of the freed graph that the new loss hangs on, and the call that takes it in (-1: it is the loss)."""
+
+    value: int
+    op: int
+    freed_by: Event
+    common: set[int]
+
+
+def again(recording: Recording) -> list[Lead]:
+    """The lead for "Trying to backward through the graph a second time"."""
+    event = failed(recording, MESSAGE)
+    if event is None or not event.losses:
+        return []
+    crossing = _crossing(recording, event)
+    if crossing is None:
+        return _from_before(recording, event)
+    return [_finished(recording, event, crossing, _place(recording, event, crossing))]
+
+
+def failed(recording: Recording, message: str) -> Event | None:
+    """The backward pass that ended the cell with this message."""
+    if recording.raised is None or message not in recording.raised.message:
+        return None
+    return next((e for e in reversed(recording.events) if e.kind in ("backward", "grad") and not e.ok and message in (e.error or "")), None)
+
+
+# -- which tensor ------------------------------------------------------------------------------------------------------------
+
+
+def history(cone: Cone) -> set[int]:
+    """The values that the gradient of the losses walks through, without the leaves."""
+    found: set[int] = set()
+    for loss in cone.losses:
+        found |= cone.upstream(loss)
+    recording = cone.graph.recording
+    leaves = {i for i, p in enumerate(recording.parameters) if p.leaf}
+    values = recording.values
+    return {v for v in found if values[v].requires_grad and not values[v].leaf and values[v].parameter not in leaves}
+
+
+def _crossing(recording: Recording, event: Event) -> Crossing | None:
+    graph = graph_of(recording)
+    cone = graph.cone(event.losses)
+    mine = history(cone)
+    position = recording.events.index(event)
+    for earlier in reversed(recording.events[:position]):
+        if earlier.kind not in ("backward", "grad") or earlier.retain or not earlier.losses:
+            continue
+        common = mine & history(graph.cone(earlier.losses))
+        if any(_keeps(recording, v) for v in common):
+            return crossing(recording, cone, common, mine, earlier)
+    return None
+
+
+def crossing(recording: Recording, cone: Cone, common: set[int], mine: set[int], earlier: Event) -> Crossing:
+    """Of the tensors on the border between the old graph and the new one, the one with most of the old graph behind it."""
+    if any(loss in common for loss in cone.losses):
+        return Crossing(next(v for v in cone.losses if v in common), -1, earlier, common)
+    border = [e for v in mine - common for e in cone.edges.get(v, ()) if e.carries and e.source in common]
+    weight = {e.source: sum(_keeps(recording, v) for v in cone.upstream(e.source) & common) for e in border}
+    best = max(border, key=lambda e: (weight[e.source], -e.op))
+    return Crossing(best.source, best.op, earlier, common)
+
+
+def _keeps(recording: Recording, value: int) -> bool:
+    made = recording.values[value].op
+    return made < 0 or recording.ops[made].name not in _KEEPS_NOTHING
+
+
+# -- which line --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Place:
+    kind: str  # "carried", "loss", "branch", "shared", "recompute", "twice", "grad"
+    location: Location | None
+    name: str = ""
+    event: Event | None = None  # the backward pass that kept the old graph
+
+
+def _place(recording: Recording, event: Event, found: Crossing) -> Place:
+    earlier = found.freed_by
+    made = recording.values[found.value].op
+    producer = recording.ops[made].stack if made >= 0 else ()
+    used = recording.ops[found.op].stack if found.op >= 0 else event.stack
+    repeated = any(e.stack == event.stack and e.ok for e in recording.events if e.kind == event.kind and e is not event)
+    if earlier.kind == "grad" and earlier.stack != event.stack:
+        return Place("grad", deciding(recording, earlier.stack, "retain_graph"))
+    if not producer:
+        return Place("before", _assigned_before(recording, used) or recording.location(used))
+    if found.op < 0 and earlier.stack != event.stack and not repeated:
+        return Place("twice", apart(recording, earlier.stack, event.stack))
+    if repeated:
+        where = kept(recording, producer, used, earlier.stack, event.stack)
+        return Place("loss" if found.op < 0 else "carried", where.location if where else recording.location(producer), _called(where))
+    branch = _branch(recording, event, found)
+    if branch is not None:
+        return Place("branch", branch, _producer_name(recording, event, found))
+    if _moved_between(recording, event, found):
+        where = kept(recording, producer, used, earlier.stack, event.stack)
+        return Place("recompute", where.location if where else recording.location(producer), _called(where))
+    return Place("shared", apart(recording, earlier.stack, event.stack), _producer_name(recording, event, found))
+
+
+def _called(where: Kept | None) -> str:
+    return where.name if where is not None else ""
+
+
+def _producer_name(recording: Recording, event: Event, found: Crossing) -> str:
+    producer = recording.ops[recording.values[found.value].op].stack
+    used = recording.ops[found.op].stack if found.op >= 0 else event.stack
+    return _called(kept(recording, producer, used, found.freed_by.stack, event.stack))
+
+
+def deciding(recording: Recording, stack: tuple[int, ...], keyword: str) -> Location | None:
+    """The call where an option is decided: further out, where a helper takes it as an argument or leaves it at its default."""
+    slicer = graph_of(recording).slicer
+    for depth, site in enumerate(stack):
+        found = slicer.at(recording.sites[site])
+        call = found[2] if found is not None else None
+        if not isinstance(call, ast.Call) or found is None:
+            return recording.sites[site]
+        given = next((k.value for k in call.keywords if k.arg == keyword), None)
+        parameters = found[0].bindings(found[1]).parameters
+        passed = given is not None and any(isinstance(n, ast.Name) and n.id in parameters for n in ast.walk(given))
+        if not passed and (depth == 0 or given is None):
+            return recording.sites[site]
+    return recording.location(stack)
+
+
+def apart(recording: Recording, first: tuple[int, ...], second: tuple[int, ...]) -> Location | None:
+    """The first call's place in the frame where it parts from the second: a helper that both go through is not it."""
+    a, b = list(reversed(first)), list(reversed(second))
+    for mine, other in zip(a, b):
+        if mine != other:
+            return recording.sites[mine]
+    return recording.location(first)
+
+
+def _branch(recording: Recording, event: Event, found: Crossing) -> Location | None:
+    """Where one of the two losses should have detached the tensor, because its optimizer trains nothing behind it."""
+    graph = graph_of(recording)
+    behind = graph.cone(event.losses).live.get(found.value, 0)
+    earlier = found.freed_by
+    first = _targets(recording, earlier)
+    theirs = _consumers(recording, graph.cone(earlier.losses), found)
+    mine = _consumers(recording, graph.cone(event.losses), found)
+    made = recording.ops[recording.values[found.value].op].stack
+    if first and not first & behind and theirs:
+        return _innermost(recording, theirs[0], [made, *mine])
+    second = _targets(recording, event)
+    if second and not second & behind and mine:
+        return _innermost(recording, mine[0], [made, *theirs])
+    return None
+
+
+def _consumers(recording: Recording, cone: Cone, found: Crossing) -> list[tuple[int, ...]]:
+    """Stacks of the calls by which a loss takes in the tensor, without the part that both losses have in common."""
+    edges = [e for e in cone.children.get(found.value, ()) if e.carries and e.target not in found.common]
+    return [recording.ops[e.op].stack for e in edges if recording.ops[e.op].stack]
+
+
+def _innermost(recording: Recording, stack: tuple[int, ...], others: list[tuple[int, ...]]) -> Location:
+    """The outermost frame of a stack in which the call serves this loss alone."""
+    mine = list(reversed(stack))
+    rest = [list(reversed(o)) for o in others]
+    depth = 0
+    while depth < len(mine) - 1 and any(o[: depth + 1] == mine[: depth + 1] for o in rest):
+        depth += 1
+    return recording.sites[mine[depth]]
+
+
+def _targets(recording: Recording, event: Event) -> int:
+    """Bit set of the parameters that a backward is for: what is stepped next, else what was zeroed last before it."""
+    position = recording.events.index(event)
+    found = 0
+    for later in recording.events[position + 1 :]:
+        if later.kind in ("backward", "grad"):
+            break
+        if later.kind == "step" and later.optimizer is not None:
+            found |= held(recording, later.optimizer)
+    if found:
+        return found
+    for before in reversed(recording.events[:position]):
+        if before.kind in ("backward", "grad", "step"):
+            break
+        if before.kind == "zero_grad":
+            found |= held(recording, before.optimizer) if before.optimizer is not None else sum(1 << n for n in set(before.numbers))
+    return found
+
+
+def held(recording: Recording, optimizer: int) -> int:
+    return sum(1 << n for n in {n for g in recording.optimizers[optimizer].groups for n in g})
+
+
+def _moved_between(recording: Recording, event: Event, found: Crossing) -> bool:
+    """Did an optimizer step change parameters behind the tensor since it was made: then keeping the graph would not help."""
+    behind = graph_of(recording).cone(event.losses).live.get(found.value, 0)
+    start, end = recording.events.index(found.freed_by), recording.events.index(event)
+    steps = [e for e in recording.events[start:end] if e.kind == "step" and e.optimizer is not None]
+    return any(held(recording, e.optimizer) & behind for e in steps)  # type: ignore[arg-type]
+
+
+# -- the lead ----------------------------------------------------------------------------------------------------------------
+
+
+def _finished(recording: Recording, event: Event, found: Crossing, place: Place) -> Lead:
+    graph = graph_of(recording)
+    lead = Lead("second-backward", place.location, rank=RANK)
+    lead.expression = place.location.code if place.location else ""
+    lead.details = {"kind": place.kind, "name": place.name, "loss": loss_text(graph, graph.cone(event.losses)), "raised": True}
+    made = recording.values[found.value].op
+    if made >= 0:
+        lead.operation = recording.ops[made].name
+        relate(lead, recording.location(recording.ops[made].stack), f"the tensor is made here: `{graph.text(made)}`")
+    if found.op >= 0:
+        relate(lead, recording.location(recording.ops[found.op].stack), "its old graph is used again here")
+    freed = "autograd.grad()" if found.freed_by.kind == "grad" else "backward pass"
+    relate(lead, apart(recording, found.freed_by.stack, event.stack), f"this {freed} freed the graph")
+    relate(lead, recording.location(event.stack), "the error is raised here")
+    return lead
+
+
+def relate(lead: Lead, location: Location | None, note: str) -> None:
+    if location is not None and location != lead.location and all(location != known for known, _ in lead.related):
+        lead.related.append((location, note))
+
+
+def _from_before(recording: Recording, event: Event) -> list[Lead]:
+    """The graph was freed before the recording: by an earlier cell, or by code that is not recorded."""
+    graph = graph_of(recording)
+    cone = graph.cone(event.losses)
+    old = sorted(v for v in history(cone) if recording.values[v].op < 0)
+    lead = Lead("second-backward", recording.location(event.stack), rank=RANK)
+    lead.details = {"kind": "before" if old else "unknown", "name": "", "loss": loss_text(graph, cone), "raised": True}
+    if old:
+        met = recording.met.get(old[0])
+        used = recording.ops[met[0]].stack if met is not None and met[0] < len(recording.ops) else event.stack
+        made = _assigned_before(recording, used)
+        lead.location = made or recording.location(used)
+        relate(lead, recording.location(used), "its old graph is used again here")
+    lead.expression = lead.location.code if lead.location else ""
+    relate(lead, recording.location(event.stack), "the error is raised here")
+    return [lead]
+
+
+def _assigned_before(recording: Recording, used: tuple[int, ...]) -> Location | None:
+    """The statement of another cell that gave the tensor its name, by what the expression reads."""
+    slicer = graph_of(recording).slicer
+    running = [recording.sites[s] for s in used if recording.sites[s].cell is not None]
+    here = max(running, key=lambda place: place.cell or 0).filename if running else ""
+    for filename, expression in behind(recording, used).expressions:
+        source = slicer.source(filename)
+        if source is None or filename == here or not isinstance(expression, (ast.Call, ast.BinOp)):
+            continue
+        statement = source.statement(expression)
+        if isinstance(statement, (ast.Assign, ast.AugAssign, ast.AnnAssign)):
+            return locate(recording, source, statement)
+    return None
