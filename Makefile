@@ -2,15 +2,17 @@
 PYTHON ?= python3
 VENV   := .venv
 COLAB  := .venv-colab
+PROGRAMS := .venv-programs
 BIN    := $(VENV)/bin
 CASES  := ../shared/cases
 TORCH  := torch==2.13.0
 
-.PHONY: help demo test lint bench score clean
+.PHONY: help demo test test-programs lint bench score clean
 
 help:
 	@echo "make demo    run a real broken training cell under %%gradcheck and write demo-report.html"
 	@echo "make test    lint, types and every test (browser and Colab tests included)"
+	@echo "make test-programs   run real programs (transformers, peft, pyro, lightning, ...) under the check, in an environment of their own"
 	@echo "make bench   measure what recording costs"
 	@echo "make score   score the tool on the case collection, where it lies beside this folder"
 	@echo "make clean   remove what the targets above made"
@@ -21,6 +23,9 @@ demo: $(VENV)/.core
 test: $(VENV)/.test $(COLAB)/.ready lint
 	bash scripts/system_packages.sh
 	$(BIN)/python -m pytest
+
+test-programs: $(PROGRAMS)/.ready
+	$(PROGRAMS)/bin/python -m pytest tests/programs
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -34,7 +39,7 @@ score: $(VENV)/.core
 	else echo "$(CASES)/score.py is not there: nothing to score"; fi
 
 clean:
-	rm -rf $(VENV) $(COLAB) .tools build *.egg-info .pytest_cache .mypy_cache .ruff_cache demo-report.html score*.json
+	rm -rf $(VENV) $(COLAB) $(PROGRAMS) .tools build *.egg-info .pytest_cache .mypy_cache .ruff_cache demo-report.html score*.json
 	find gradnb tests benchmarks examples scripts -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps: an environment is made anew only when what it was made from changed. torch goes first and pinned,
@@ -55,4 +60,11 @@ $(COLAB)/.ready: tests/colab/requirements.txt pyproject.toml
 	$(COLAB)/bin/python -m pip install -q $(TORCH)
 	$(COLAB)/bin/python -m pip install -q -r tests/colab/requirements.txt
 	$(COLAB)/bin/python -m pip install -q -e . --no-deps
+	touch $@
+
+$(PROGRAMS)/.ready: tests/programs/requirements.txt pyproject.toml
+	bash scripts/make_venv.sh $(PYTHON) $(PROGRAMS)
+	$(PROGRAMS)/bin/python -m pip install -q $(TORCH)
+	$(PROGRAMS)/bin/python -m pip install -q $(TORCH) -r tests/programs/requirements.txt
+	$(PROGRAMS)/bin/python -m pip install -q $(TORCH) -e .
 	touch $@

@@ -53,7 +53,11 @@ def _grown(lead: Lead) -> tuple[str, str]:
     operation = quote(str(details.get("operation") or lead.operation or "the operation"))
     here = subject(lead, operation)
     norm = details.get("norm")
-    spread = f"{operation} multiplies it by about {each:.3g} each of the {times} times it runs" if times > 1 else f"one {operation} multiplies it by {each:.1e}"
+    spread = (
+        f"{operation} multiplies it by about {each:.3g} each of the {times} times it runs"
+        if times > 1
+        else f"one {operation} multiplies it by {each:.1e}"
+    )
     if details.get("blame") == "weights":
         title = f"the weights that {here} sets are too large: the gradient explodes over {times} steps"
     elif details.get("blame") == "factor":

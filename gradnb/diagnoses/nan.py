@@ -51,7 +51,10 @@ KINDS = {
         "raises 0 to a power below 1, where its slope is infinite",
         "Clamp the base first: `x.clamp(min=1e-8) ** p`.",
     ),
-    "power-negative": ("raises a negative number to a power that is no whole number", "Use `x.abs().clamp(min=1e-8) ** p`, with the sign apart."),
+    "power-negative": (
+        "raises a negative number to a power that is no whole number",
+        "Use `x.abs().clamp(min=1e-8) ** p`, with the sign apart.",
+    ),
     "arc-edge": (
         "stands at the edge of its domain, where its slope is infinite",
         "Keep off the edge: `x.clamp(-1 + 1e-6, 1 - 1e-6)`; for an angle between vectors `torch.atan2(cross.norm(), dot)` has no edge.",
@@ -129,7 +132,8 @@ def _words(lead: Lead) -> tuple[str, str, str]:
         options = ", ".join(f"{k}={v:g}" for k, v in dict(details.get("options") or {}).items() if k in ("lr", "eps", "momentum"))
         return (
             f"the optimizer makes {name or 'a parameter'} {state} although its gradient is finite",
-            f"The gradients are finite, and the step itself makes {name or 'the parameter'} {state}" + (f" ({options})." if options else "."),
+            f"The gradients are finite, and the step itself makes {name or 'the parameter'} {state}"
+            + (f" ({options})." if options else "."),
             "Look at the learning rate and `eps`: Adam with `eps=0` divides 0 by 0 where a gradient is zero.",
         )
     how, fix = KINDS.get(str(details.get("kind")), ("", ""))

@@ -12,7 +12,7 @@ Fix
     See that a backward pass reaches the optimizer's parameters after the last `zero_grad()`, and step only then.
 
 References
-    https://docs.pytorch.org/docs/stable/amp.html#torch.amp.GradScaler.step
+    https://docs.pytorch.org/docs/stable/amp.html#gradient-scaling
     https://docs.pytorch.org/docs/stable/notes/amp_examples.html#gradient-accumulation
     https://github.com/open-mmlab/mmsegmentation/issues/3230
 """

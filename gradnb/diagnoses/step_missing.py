@@ -17,6 +17,7 @@ References
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from ..flow import leads
@@ -58,14 +59,14 @@ def _told(lead: Lead, call: str) -> tuple[str, str, str]:
         )
     if kind == "condition":
         return (
-            f"{what} never comes true, and the step of {optimizer(lead)} stands behind it: {never}",
+            f"{_condition(lead)} never comes true, and the step of {optimizer(lead)} stands behind it: {never}",
             f"`backward()` computes gradients in every recorded iteration{place(lead)}, and no iteration reaches the step.",
             "Check the values that the condition compares; where gradients are accumulated, step once for each group and after the last "
             "one.",
         )
     if kind == "backward-condition":
         return (
-            f"{what} never comes true, and the backward for {optimizer(lead)} stands behind it: its steps move nothing",
+            f"{_condition(lead)} never comes true, and the backward for {optimizer(lead)} stands behind it: its steps move nothing",
             f"The steps come all the same{place(lead)}, and leave out every parameter without a gradient.",
             "Check the values that the condition compares, and step only where backward has run.",
         )
@@ -80,6 +81,12 @@ def _told(lead: Lead, call: str) -> tuple[str, str, str]:
         f"`backward()` computes gradients, and only `step()` moves weights; {optimizer(lead)} is never asked to.",
         f"Call {call} after `backward()`.",
     )
+
+
+def _condition(lead: Lead) -> str:
+    """What an `if` line asks, without the `if`."""
+    asked = re.sub(r"^(?:el)?if (.+?):(?:\s.*)?$", r"\1", lead.expression.strip())
+    return quote(asked) if asked else "the condition"
 
 
 def bad() -> None:

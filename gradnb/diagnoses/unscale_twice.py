@@ -11,7 +11,7 @@ Fix
     In each round, in this order: `unscale_` once for each optimizer, clipping, `scaler.step`, `scaler.update()`.
 
 References
-    https://docs.pytorch.org/docs/stable/amp.html#torch.amp.GradScaler.unscale_
+    https://docs.pytorch.org/docs/stable/amp.html#gradient-scaling
     https://docs.pytorch.org/docs/stable/notes/amp_examples.html#working-with-unscaled-gradients
     https://github.com/microsoft/Swin-Transformer/issues/311
 """

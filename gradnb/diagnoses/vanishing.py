@@ -49,7 +49,11 @@ def _words(lead: Lead) -> tuple[str, str]:
     here = subject(lead, operation)
     norm, largest = details.get("norm"), details.get("largest")
     sizes = f" (norm {norm:.1e}, while the largest is {largest:.1e})" if norm and largest else ""
-    spread = f"{operation} multiplies it by about {each:.2g} each of the {times} times it runs" if times > 1 else f"one {operation} multiplies it by {each:.1e}"
+    spread = (
+        f"{operation} multiplies it by about {each:.2g} each of the {times} times it runs"
+        if times > 1
+        else f"one {operation} multiplies it by {each:.1e}"
+    )
     if details.get("blame") == "gate":
         title = f"{here} leaves a gate half closed, and the gradient vanishes over {times} steps"
         spread += f"; the factor is the gate {quote(str(details['factor']))}, whose bias is set here" if details.get("factor") else ""

@@ -39,6 +39,14 @@ KINDS = {
         "multiplies the gradient by zero",
         "Look at the factor: a mask, a weight or a scale is zero for all elements. Give it a value, or leave the term out.",
     ),
+    "constant": (
+        "normalises over a single element, so its result does not depend on its input",
+        "Normalise over a dimension with more than one element, or leave the normalisation out.",
+    ),
+    "even": (
+        "uses only the sum of probabilities, which is 1 whatever the logits are",
+        "Use the probabilities themselves: weight with them before the sum, or take one class (`gather`).",
+    ),
     "flat": (
         "is flat: its derivative is zero everywhere",
         "Use a straight-through estimator, `x + (x.round() - x).detach()`, or a smooth function in its place.",

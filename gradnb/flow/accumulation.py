@@ -161,7 +161,12 @@ def _touched(recording: Recording, first: Event, second: Event) -> bool:
 def _is_leftover(stepped: list[Round], one: Round) -> bool:
     """Is it a step outside of the rhythm: most steps follow several backward passes, and come from another place."""
     full = [r for r in stepped if r.fed]
-    return bool(full) and max(len(r.fed) for r in full) > 1 and one.step is not None and all(r.step and r.step.stack != one.step.stack for r in full)
+    return (
+        bool(full)
+        and max(len(r.fed) for r in full) > 1
+        and one.step is not None
+        and all(r.step and r.step.stack != one.step.stack for r in full)
+    )
 
 
 def _stepped_on_nothing(recording: Recording, index: int, mine: list[Round]) -> Lead | None:
@@ -188,7 +193,11 @@ def _left_over(recording: Recording, index: int, mine: list[Round]) -> Lead | No
     size = _usual(stepped)
     if size < 2:
         return None
-    thrown = [r for r in stepped if 0 < len(r.lost) < size and all(b.stack == r.fed[-1].stack for b, _ in r.lost) and not _read_between(recording, r)]
+    thrown = [
+        r
+        for r in stepped
+        if 0 < len(r.lost) < size and all(b.stack == r.fed[-1].stack for b, _ in r.lost) and not _read_between(recording, r)
+    ]
     tail = mine[-1] if mine[-1].step is None and 0 < len(mine[-1].fed) + len(mine[-1].lost) < size and _complete(recording) else None
     leaked = [r for r in stepped if size < len(r.fed) < 2 * size]
     step = next(r.step for r in stepped if r.step is not None)
@@ -243,7 +252,9 @@ def _wrongly_divided(recording: Recording, index: int, mine: list[Round]) -> Lea
         for op, kind, number in one.fed[-1].factors:
             divisor = number if kind == "div" else 1 / number if number else 0
             if op >= 0 and abs(divisor - size) < 1e-3 * size:
-                lead = _lead(recording, "remainder", "divided", recording.location(recording.ops[op].stack), 47, count=len(one.fed), size=size)
+                lead = _lead(
+                    recording, "remainder", "divided", recording.location(recording.ops[op].stack), 47, count=len(one.fed), size=size
+                )
                 lead.severity = "warning"
                 _point(lead, recording, one.step, f"this step follows {len(one.fed)} backward passes, not {size}")
                 return lead

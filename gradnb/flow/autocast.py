@@ -20,7 +20,13 @@ def autocast(recording: Recording) -> list[Lead]:
         lead = Lead("autocast", recording.location(recording.ops[raised.op].stack), rank=97)
         lead.operation = recording.ops[raised.op].name
         lead.expression = graph_of(recording).text(raised.op)
-        lead.details = {"kind": "raised", "operation": lead.operation, "dtype": raised.autocast, "message": raised.message.split("\n")[0], "raised": True}
+        lead.details = {
+            "kind": "raised",
+            "operation": lead.operation,
+            "dtype": raised.autocast,
+            "message": raised.message.split("\n")[0],
+            "raised": True,
+        }
         return [lead]
     inside = [e for e in recording.events if e.kind == "backward" and e.ok and e.autocast and e.stack]
     if not inside:

@@ -135,10 +135,13 @@ def _feeding(recording: Recording, gate: int) -> list[int]:
 
 
 def _passes(op: Op) -> bool:
-    return op.name in (
-        "add __add__ __radd__ sub linear addmm matmul __matmul__ mm chunk split unbind __getitem__ view reshape squeeze unsqueeze select "
-        "layer_norm cat narrow conv1d conv2d transpose permute baddbmm __iadd__"
-    ).split()
+    return (
+        op.name
+        in (
+            "add __add__ __radd__ sub linear addmm matmul __matmul__ mm chunk split unbind __getitem__ view reshape squeeze unsqueeze select "
+            "layer_norm cat narrow conv1d conv2d transpose permute baddbmm __iadd__"
+        ).split()
+    )
 
 
 # -- weights ---------------------------------------------------------------------------------------------------------------
@@ -163,7 +166,11 @@ def _behind_views(recording: Recording, op: Op) -> list[int]:
     found = []
     for value in op.inputs:
         made = recording.values[value].op
-        if made >= 0 and recording.ops[made].inputs and recording.values[recording.ops[made].inputs[0]].group == recording.values[value].group:
+        if (
+            made >= 0
+            and recording.ops[made].inputs
+            and recording.values[recording.ops[made].inputs[0]].group == recording.values[value].group
+        ):
             found.append(recording.values[recording.ops[made].inputs[0]].parameter)
     return [n for n in found if n >= 0]
 
@@ -180,7 +187,10 @@ def _began(recording: Recording, number: int) -> Location | None:
     written = [
         op.stack
         for op in recording.ops
-        if op.kind == "inplace" and op.stack and op.inputs and (recording.values[op.inputs[0]].parameter == number or _same(recording, op, group))
+        if op.kind == "inplace"
+        and op.stack
+        and op.inputs
+        and (recording.values[op.inputs[0]].parameter == number or _same(recording, op, group))
     ]
     if written:
         return recording.sites[written[-1][0]]

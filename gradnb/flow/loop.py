@@ -126,13 +126,13 @@ def _no_backward(recording: Recording) -> list[Lead]:
             continue
         named = uncalled(recording, "backward")
         lead = Lead("step-missing", named or recording.location(steps[0].stack), rank=45)
-        lead.expression = lead.location.code if lead.location else ""
         lead.affected = [recording.parameters[n].name for n in numbers]
         if named is None:
             named = next((place for call in called(recording, "backward") if (place := guard(recording, call)) is not None), None)
             lead.location, kind = named or lead.location, "backward-condition" if named is not None else "no-backward"
         else:
             kind = "not-called"
+        lead.expression = lead.location.code if lead.location else ""
         lead.details = {"kind": kind, "optimizer": optimizer.label or optimizer.name}
         leads.append(lead)
     return leads
@@ -180,7 +180,7 @@ def _zeroed_and_fed_only(recording: Recording, idle: list[Optimizer], stepping: 
             continue
         mask = sum(1 << n for g in optimizer.groups for n in g)
         # the step that follows a backward for the idle one stands where the idle one's own step belongs
-        astray = [e for i, e in steps if _last_backward(recording, i) is not None and fed_by(recording, [_last_backward(recording, i)]) & mask]  # type: ignore[list-item]
+        astray = [e for i, e in steps if fed_by(recording, _last_backward(recording, i)) & mask]
         step, sure = (astray[0], True) if len(astray) > 1 else (steps[0][1], False)
         lead = Lead("step-missing", recording.location(step.stack), "error" if sure else "warning", rank=46)
         lead.expression = lead.location.code if lead.location else ""
@@ -190,8 +190,8 @@ def _zeroed_and_fed_only(recording: Recording, idle: list[Optimizer], stepping: 
     return leads
 
 
-def _last_backward(recording: Recording, position: int) -> Event | None:
-    return next((e for e in reversed(recording.events[:position]) if e.kind == "backward" and e.ok), None)
+def _last_backward(recording: Recording, position: int) -> list[Event]:
+    return next(([e] for e in reversed(recording.events[:position]) if e.kind == "backward" and e.ok), [])
 
 
 def _moved(recording: Recording, optimizer: Optimizer) -> bool:
@@ -206,8 +206,6 @@ def _steps_for_nothing(recording: Recording, index: int) -> bool:
         return True
     steps = [(i, e) for i, e in enumerate(recording.events) if e.kind == "step" and e.optimizer == index]
     return any(
-        after[1].uncleared
-        and not _gap(recording, before[0], after[0])
-        and not _added(recording, before[0], after[0], after[1].uncleared)
+        after[1].uncleared and not _gap(recording, before[0], after[0]) and not _added(recording, before[0], after[0], after[1].uncleared)
         for before, after in zip(steps, steps[1:])
     )

@@ -36,7 +36,8 @@ def magnitudes(recording: Recording) -> list[Lead]:
     """Leads for vanishing and exploding gradients."""
     if recording.memo.get("nan from") is not None:
         return []
-    return [*_vanishing(recording), *_exploding(recording)]
+    found = growing(recording)
+    return [*_vanishing(recording), *([found] if found is not None else _diverging(recording))]
 
 
 @dataclass(slots=True)
@@ -100,27 +101,34 @@ def _count(parameter: Parameter) -> int:
 # -- exploding -------------------------------------------------------------------------------------------------------------
 
 
-def _exploding(recording: Recording) -> list[Lead]:
+def growing(recording: Recording) -> Lead | None:
+    """The place where the gradient grows on its way, if its size throws the weights away."""
     found: dict[tuple, _Found] = {}
     for index in range(len(recording.optimizers)):
         steps = _steps(recording, index)
-        large = [
-            n
-            for n in dict.fromkeys(n for group in recording.optimizers[index].groups for n in group)
-            if steps and all(e.states.get(n, ("none", None))[1] is not None and (e.states[n][1] or 0.0) >= LARGE for e in steps)
-        ]
-        for number in large:
-            way = _way(recording, number)
-            if rise(way) < RISE:
+        for number in dict.fromkeys(n for group in recording.optimizers[index].groups for n in group):
+            sizes = [e.states[number][1] for e in steps if e.states.get(number, ("", None))[0] == "ok"]
+            if not sizes or not all(_throws(recording, index, number, size or 0.0) for size in sizes):
                 continue
+            way = _way(recording, number)
+            if rise(way) < RISE or any(recording.ops[s.op].kind == "grad" for s in way if s.op >= 0):
+                continue  # the derivative of a derivative has a scale of its own
             group, kind = _mechanism(recording, way, 1)
             if group is not None:
                 _add(recording, found, group, kind, number, way)
     if not found:
-        return _diverging(recording)
+        return None
     best = max(found.values(), key=lambda f: (len(f.numbers), f.group.gain))
     best.numbers = list(dict.fromkeys(n for f in found.values() for n in f.numbers))
-    return [_lead(recording, "exploding", best)]
+    return _lead(recording, "exploding", best)
+
+
+def _throws(recording: Recording, optimizer: int, number: int, size: float) -> bool:
+    """Is a gradient so large that one step with it replaces the weight, where the optimizer does not scale it anyway."""
+    if recording.optimizers[optimizer].name.startswith(_ADAPTIVE):
+        return size >= 10 * LARGE
+    rate = recording.options.get(optimizer, {}).get("lr", 1e-3)
+    return size >= LARGE or rate * size >= 10 * max(recording.weights.get(number, 0.0), 1.0)
 
 
 def _diverging(recording: Recording) -> list[Lead]:

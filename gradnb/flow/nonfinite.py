@@ -28,6 +28,14 @@ def nonfinite(recording: Recording) -> list[Lead]:
 
 def _lead(recording: Recording, birth: NonFinite, severity: str) -> Lead:
     grown = _grown(recording, birth)
+    if grown:
+        from .magnitude import growing
+
+        architecture = growing(recording)
+        if architecture is not None:  # it was too large from the first step on
+            architecture.rank, architecture.severity = 300, severity
+            _relate(recording, birth, architecture, True)
+            return architecture
     lead = Lead("exploding" if grown else "nan", _place(recording, birth), severity, rank=300)
     op = recording.ops[birth.op] if birth.op >= 0 else None
     lead.operation = op.name if op is not None else ""
@@ -112,7 +120,9 @@ def _place(recording: Recording, birth: NonFinite) -> Location | None:
         return recording.location(built) or recording.location(recording.events[birth.event].stack)
     if birth.phase == "parameter":
         made = [stack for number, stack in recording.inits if number == birth.parameters[0] and stack]
-        written = [op.stack for op in recording.ops if op.kind == "inplace" and op.stack and _writes(recording, op.inputs, birth.parameters[0])]
+        written = [
+            op.stack for op in recording.ops if op.kind == "inplace" and op.stack and _writes(recording, op.inputs, birth.parameters[0])
+        ]
         born = recording.parameters[birth.parameters[0]].value
         creator = recording.values[born].op if born >= 0 else -1
         stack = (written or made or [recording.ops[creator].stack if creator >= 0 else birth.stack])[-1]
@@ -133,7 +143,7 @@ def _relate(recording: Recording, birth: NonFinite, lead: Lead, grown: bool) -> 
             lead.related.append((where, note))
 
     if grown and birth.stack:
-        tell(birth.stack, f"the first {lead.details['state']} comes up here")
+        tell(birth.stack, f"the first {'NaN' if birth.state == 'nan' else 'inf'} comes up here")
     if birth.filled >= 0:
         tell(recording.ops[birth.filled].stack, "the infinities are written here, as a mask")
     event: Event | None = recording.events[birth.event] if 0 <= birth.event < len(recording.events) else None
@@ -204,7 +214,9 @@ def _argument(recording: Recording, birth: NonFinite) -> str:
     if isinstance(node, ast.BinOp):
         node = node.left if met[1] == 0 else node.right
     elif isinstance(node, ast.Call):
-        arguments = [node.func.value, *node.args] if isinstance(node.func, ast.Attribute) and not _is_module(node.func.value) else list(node.args)
+        arguments = (
+            [node.func.value, *node.args] if isinstance(node.func, ast.Attribute) and not _is_module(node.func.value) else list(node.args)
+        )
         if met[1] >= len(arguments):
             return ""
         node = arguments[met[1]]

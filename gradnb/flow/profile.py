@@ -90,7 +90,6 @@ class Ways:
         return went[position] if position < len(went) else -2.0
 
 
-
 def groups(recording: Recording, way: list[Step]) -> list[Group]:
     """The steps of a way by line and kind."""
     found: dict[tuple[int, str], Group] = {}

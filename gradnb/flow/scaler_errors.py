@@ -40,7 +40,11 @@ def _lead(recording: Recording, cause: str, kind: str, event: Event, location: L
     lead = Lead(cause, location or symptom, rank=130)
     lead.expression = graph_of(recording).slicer.text(lead.location) if lead.location else ""
     lead.details = {"kind": kind, "optimizer": label(recording, event.optimizer), "raised": True}
-    if symptom is not None and lead.location is not None and (symptom.filename, symptom.line) != (lead.location.filename, lead.location.line):
+    if (
+        symptom is not None
+        and lead.location is not None
+        and (symptom.filename, symptom.line) != (lead.location.filename, lead.location.line)
+    ):
         lead.related.append((symptom, "the error is raised here"))
     return lead
 
@@ -52,7 +56,9 @@ def _never_scaled(recording: Recording, event: Event) -> Lead:
     backward = next((e for e in reversed(before) if e.kind == "backward" and (not mask or feeds(recording, e) & mask)), None)
     if backward is not None and scaler_of(recording, backward) >= 0:
         lead = _lead(recording, "scaler-misuse", "other-scaler", event)
-        lead.related.extend([(place, "the loss was scaled by another GradScaler") for place in [recording.location(backward.stack)] if place])
+        lead.related.extend(
+            [(place, "the loss was scaled by another GradScaler") for place in [recording.location(backward.stack)] if place]
+        )
         return lead
     return _lead(recording, "scaler-misuse", "loss-not-scaled", event, recording.location(backward.stack) if backward is not None else None)
 
@@ -141,7 +147,9 @@ def _twice(recording: Recording, event: Event) -> Lead:
     first = next((i for i, e in enumerate(since) if e.kind == "unscale" and e.optimizer == event.optimizer and e.ok), None)
     if first is not None and _new_round(recording, since[first + 1 :], event, mask):
         return _never_updated(recording, event, "unscale-twice", "update-missing")
-    after_step = "after step()" in (event.error or "") or any(e.kind == "scaler.step" and e.optimizer == event.optimizer for e in since[first or 0 :])
+    after_step = "after step()" in (event.error or "") or any(
+        e.kind == "scaler.step" and e.optimizer == event.optimizer for e in since[first or 0 :]
+    )
     earlier = [e.stack for e in before if e.kind == "unscale" and e.ok and e.stack != event.stack]
     lead = _lead(recording, "unscale-twice", "after-step" if after_step else "again", event, parting(recording, event.stack, earlier))
     if first is not None and since[first].stack:

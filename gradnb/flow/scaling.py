@@ -12,6 +12,8 @@ from .places import statement_of
 from .rounds import clears, feeds, held, label, names, scaler_of
 
 _BY_HAND = {"clamp_", "clip_"}
+_CHECKS = {"isnan", "isinf", "isfinite", "isreal"}  # they say the same of scaled gradients
+_DIVIDING = set("mul_ div_ __imul__ __itruediv__ copy_ _foreach_mul_ _foreach_div_".split())
 
 
 @dataclass(slots=True)
@@ -31,13 +33,19 @@ def scaling(recording: Recording) -> list[Lead]:
     """Leads for each optimizer that is trained with an enabled GradScaler, or with gradients that are clipped too late."""
     leads: dict[tuple, Lead] = {}
     for index in range(len(recording.optimizers)):
-        if recording.optimizers[index].groups:
+        if recording.optimizers[index].groups and not _replaced(recording, index):
             for lead in _follow(recording, index):
                 place = (lead.location.filename, lead.location.line) if lead.location else ()
                 known = leads.setdefault((lead.cause, lead.details.get("kind"), place), lead)
                 if known is not lead:
                     known.affected = list(dict.fromkeys([*known.affected, *lead.affected]))
     return list(leads.values())
+
+
+def _replaced(recording: Recording, index: int) -> bool:
+    """Does an optimizer never step, while others step its parameters."""
+    mask = held(recording, index)
+    return not recording.optimizers[index].steps and any(o.steps and held(recording, i) & mask for i, o in enumerate(recording.optimizers))
 
 
 def _follow(recording: Recording, index: int) -> list[Lead]:
@@ -50,7 +58,7 @@ def _follow(recording: Recording, index: int) -> list[Lead]:
         if event.kind == "backward" and feeds(recording, event) & mask:
             state.scaler = scaler_of(recording, event)
             state.filled, state.unscaled, state.stepped, state.backward, state.updated = True, False, False, event, None
-        elif event.kind == "unscale" and event.optimizer == index:
+        elif event.kind == "unscale" and event.optimizer is not None and held(recording, event.optimizer) & mask == mask:
             found.extend(_by_hand(recording, index, mask, state, event, asks_scale))
             state.unscaled = True
         elif event.kind == "update" and event.enabled and state.filled and not state.stepped and event.scaler == state.scaler:
@@ -135,7 +143,7 @@ def _comes_from(recording: Recording, value: int, wanted: set[int], start: int) 
         if v in wanted:
             return True
         made = recording.values[v].op
-        if v not in seen and made >= start:
+        if v not in seen and made >= start and recording.ops[made].name not in _CHECKS:
             seen.add(v)
             todo.extend(recording.ops[made].inputs)
     return False
@@ -170,12 +178,20 @@ def _step(recording: Recording, index: int, mask: int, state: _State, event: Eve
         first = next((e for e in recording.events if e.kind == "scaler.step" and e.optimizer == index), None)
         lead.related.extend(_here(recording, first, "the same gradients were applied here already") if first else [])
         return [lead]
-    if state.scaler >= 0 and not state.unscaled:
+    if state.scaler >= 0 and not state.unscaled and not _divided(recording, mask, state, event):
         lead = _lead(recording, "scaler-misuse", "plain-step", event, index, mask, rank=75)
         if state.backward is not None:
             lead.related.extend(_here(recording, state.backward, "the gradients of this backward carry the scale"))
         return [lead]
     return []
+
+
+def _divided(recording: Recording, mask: int, state: _State, event: Event) -> bool:
+    """Did the user's own code take the scale out of the gradients between backward and the step."""
+    memory = {recording.values[v].group for op in recording.ops if op.name == "grad" and op.kind == "op" for v in op.outputs}
+    ops = recording.ops[state.backward.time if state.backward else 0 : event.time]
+    written = any(o.name in _DIVIDING and o.via is None and o.inputs and recording.values[o.inputs[0]].group in memory for o in ops)
+    return written or any(p.hand_set for n, p in enumerate(recording.parameters) if mask >> n & 1)
 
 
 def _here(recording: Recording, event: Event, note: str) -> list:

@@ -19,7 +19,9 @@ def training_mode(recording: Recording) -> list[Lead]:
 
 
 def _switched(recording: Recording, root: str) -> Lead | None:
-    steps = [(i, e) for i, e in enumerate(recording.events) if e.kind in ("step", "late_step") and root in e.modes and _moves(recording, e, root)]
+    steps = [
+        (i, e) for i, e in enumerate(recording.events) if e.kind in ("step", "late_step") and root in e.modes and _moves(recording, e, root)
+    ]
     idle = [(i, e) for i, e in steps if e.modes[root][1] == e.modes[root][0]]
     if not idle:
         return None
@@ -29,11 +31,13 @@ def _switched(recording: Recording, root: str) -> Lead | None:
     switch = next((e for e in reversed(recording.events[:first]) if e.kind == "mode" and not e.training and e.root in ("", root)), None)
     validated = switch is not None and _validated(recording, switch, event)
     forgotten = uncalled(recording, "train") if not active else None
-    if active and active[0] < first and switch is not None or switch is not None and validated and drops:
+    # a probe on a model that is frozen for the most part is trained in eval mode on purpose
+    whole = all(p.trainable for p in recording.parameters if p.root == root and p.listed)
+    if active and active[0] < first and switch is not None or switch is not None and validated and drops and whole:
         severity = "error"
     elif forgotten is not None:
         severity = "error"
-    elif switch is not None and not active and drops and not any(e.kind == "mode" and e.training for e in recording.events):
+    elif switch is not None and not active and drops and whole and not any(e.kind == "mode" and e.training for e in recording.events):
         severity = "warning"
     else:  # statistics alone are often frozen on purpose
         return None
@@ -41,7 +45,14 @@ def _switched(recording: Recording, root: str) -> Lead | None:
     lead = Lead("eval-mode", location, severity, rank=44)
     lead.expression = graph_of(recording).slicer.text(location) if location else ""
     lead.affected = [p.name for p in recording.parameters if p.root == root and p.listed and p.optimizer is not None]
-    lead.details = {"kind": "not-called" if forgotten is not None else "left", "model": root, "drops": drops, "steps": len(idle), "of": len(steps), "since_start": not active}
+    lead.details = {
+        "kind": "not-called" if forgotten is not None else "left",
+        "model": root,
+        "drops": drops,
+        "steps": len(idle),
+        "of": len(steps),
+        "since_start": not active,
+    }
     for site in switch.stack[1:2] if switch is not None and forgotten is None else ():
         lead.related.append((recording.sites[site], "called from here, and training goes on in eval mode behind it"))
     place = recording.location(event.stack)

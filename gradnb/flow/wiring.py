@@ -90,6 +90,8 @@ def _all_frozen(recording: Recording) -> list[Lead]:
     data, values = cone.reached(), recording.values
     if any(bits and values[v].parameter < 0 for v, bits in cone.live.items()):
         return []  # something computed from them could learn: then a cut is to blame
+    if any(data >> i & 1 and p.trainable and p.listed for i, p in enumerate(recording.parameters)):
+        return []
     frozen = [i for i, p in enumerate(recording.parameters) if data >> i & 1 and not p.trainable and p.listed]
     if not frozen:
         return []

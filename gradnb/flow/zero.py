@@ -6,6 +6,7 @@ import ast
 
 from ..recorder.recording import Location, Op, Recording, ZeroBirth
 from ..recorder.slices import Slicer
+from .constant import consumer
 from .cuts import cut_lead, graph_of, group_cuts
 from .lead import Lead
 from .starved import Hunger, hungry
@@ -103,6 +104,10 @@ def _lead(recording: Recording, birth: ZeroBirth, numbers: list[int]) -> Lead | 
     lead = Lead("zero-gradient", recording.location(birth.stack), affected=names, operation=op.name, rank=60 + len(names))
     lead.expression = graph_of(recording).text(birth.op)
     lead.details = {"kind": _kind(birth, op), "operation": op.name, "node": birth.node}
+    if birth.detail == "even":
+        user = consumer(recording, birth.op)
+        lead.location, lead.expression = recording.location(recording.ops[user].stack), graph_of(recording).text(user)
+        lead.details.update(kind="even", operation=recording.ops[user].name)
     if birth.kind == "factor" and birth.detail:
         lead.details["product"] = birth.detail
     return lead

@@ -1,4 +1,4 @@
-"""Runs in a process of its own: loads the driver, imports torch, counts the devices, and says each fact as soon as it has it.
+"""Runs in a process of its own: imports torch, loads the driver, counts the devices, and says each fact as soon as it has it.
 
 Started as a script by `child.py`; nothing of gradnb is imported. Each fact is one line, the marker and a JSON object. A crash or a
 hang then leaves the facts so far, and the last stage says what was being done.
@@ -98,11 +98,12 @@ def main() -> None:
     no_core_file()
     if len(sys.argv) > 1:
         sys.path[:] = json.loads(sys.argv[1])  # the kernel's own: it must be the same torch
-    say(stage="loading the driver")
-    driver()
     say(stage="importing torch")
     import torch
 
+    if torch.version.cuda:  # a CPU build never loads the driver: a broken one does not concern it
+        say(stage="loading the driver")
+        driver()
     build(torch)
     say(stage="counting devices")
     if torch.version.cuda or torch.version.hip:

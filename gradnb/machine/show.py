@@ -119,7 +119,10 @@ def _cudnn(number: int) -> str:
 def _driver(environment: Environment) -> str:
     driver, serves = environment.driver, environment.probe.facts.get("driver_cuda")
     if not driver.present and not serves:
-        return _joined("no NVIDIA driver" if environment.probe.state == "ok" else "not known", f"nvidia-smi says: {driver.complaint}" if driver.complaint else None)
+        return _joined(
+            "no NVIDIA driver" if environment.probe.state == "ok" else "not known",
+            f"nvidia-smi says: {driver.complaint}" if driver.complaint else None,
+        )
     version = f"NVIDIA {driver.version}" if driver.version else "NVIDIA"
     return _joined(version, f"serves CUDA up to {serves}" if serves else None, driver.complaint and f"nvidia-smi says: {driver.complaint}")
 

@@ -70,6 +70,10 @@ class GradnbMagics(Magics):
             %%gradcheck --quiet --fail --html report.html
             trainer.fit()
 
+            %%gradcheck --numeric
+            loss = MyFunction.apply(x).mean()
+            loss.backward()
+
         The report stays at hand as ``gradnb.last_report()``; ``%gradexplain detach`` says more about a cause. A cell with
         ``await`` at its top level goes under ``with gradnb.check():`` instead.
         """

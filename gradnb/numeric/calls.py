@@ -1,4 +1,4 @@
-"""Keeps, for ``--numeric``, what each custom autograd Function of the user's was called with: copies on the CPU, of its first call only."""
+"""Keeps, for ``--numeric``, what each custom autograd Function of the user's was called with: copies on the CPU, of its first calls."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 
 from ..recorder.frames import USER, Frames
 
+WAYS = 3  # calls kept of one Function: the first of each set of arguments that require grad
 LARGEST = 1_000_000  # numbers in the tensors of one call; a larger call is not kept
 PLAIN = (int, float, complex, str, bytes, bool, type(None), torch.dtype, torch.device, torch.memory_format, torch.layout, slice, range)
 CALLABLE = (types.BuiltinFunctionType, types.FunctionType, type)
@@ -27,7 +28,7 @@ class Copied:
 
 @dataclass(slots=True)
 class Kept:
-    """The first call of a Function; ``skipped`` says why its arguments were not kept."""
+    """One call of a Function; ``skipped`` says why its arguments were not kept."""
 
     cls: type
     args: tuple = ()
@@ -43,20 +44,23 @@ class Calls:
     """Given each ``Function.apply`` before it runs. Holds no tensor of the user's."""
 
     frames: Frames
-    kept: dict[type, Kept] = field(default_factory=dict)
+    kept: dict[type, dict[tuple[bool, ...], Kept]] = field(default_factory=dict)
 
     def __call__(self, cls: type, args: tuple) -> None:
-        if cls in self.kept or not torch.is_grad_enabled() or not self._own(cls):
+        if not torch.is_grad_enabled():
             return
-        if not any(isinstance(value, torch.Tensor) and value.requires_grad for value in args):
-            return  # no backward will come of this call: a later one may do
+        way = tuple([isinstance(value, torch.Tensor) and value.requires_grad for value in args])
+        calls = self.kept.get(cls, {})
+        if way in calls or not any(way) or len(calls) >= WAYS or not self._own(cls):
+            return
         try:
             size = sum(_size(value) for value in args)
             if size > LARGEST:
                 raise _Unkeepable(f"its arguments have {size:,} numbers, more than {LARGEST:,}")
-            self.kept[cls] = Kept(cls, tuple(_copy(value, f"argument {i + 1}") for i, value in enumerate(args)))
+            call = Kept(cls, tuple(_copy(value, f"argument {i + 1}") for i, value in enumerate(args)))
         except _Unkeepable as why:
-            self.kept[cls] = Kept(cls, skipped=str(why))
+            call = Kept(cls, skipped=str(why))
+        self.kept.setdefault(cls, {})[way] = call
 
     def _own(self, cls: type) -> bool:
         """Written by the user, not by a library."""

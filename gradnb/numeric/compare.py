@@ -142,13 +142,18 @@ class _Comparison:
         return found
 
     def _positions(self, leaf: int, total: int) -> torch.Tensor:
-        """All elements where they are few; else a fixed random choice of them."""
+        """All elements where they are few; else those with the largest gradients, and a fixed random choice of the others."""
         affordable = int(self.settings.seconds / max(2 * self.bench.seconds, 1e-9) / len(self.leaves))
         most = max(4, min(self.settings.elements, affordable))
         if total <= most:
             return torch.arange(total)
         own = torch.Generator().manual_seed(self.settings.seed)
-        return torch.randperm(total, generator=own)[:most].sort().values
+        chosen = torch.randperm(total, generator=own)
+        known = [g[leaf] for g in self.analytic.values()]
+        size = sum((g.abs().nan_to_num().cpu() for g in known if g is not None), torch.zeros(total))
+        largest = size.argsort(descending=True)[: most // 2]
+        rest = chosen[~torch.isin(chosen, largest)][: most - len(largest)]
+        return torch.cat([largest, rest]).sort().values
 
     def _compared(self, leaf: int, whole: torch.Tensor | None, slopes: Slopes) -> Compared:
         tensor = self.bench.points[leaf]

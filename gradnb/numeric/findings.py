@@ -24,6 +24,7 @@ from .show import evidence, meant
 SECONDS = 20.0  # for all Functions of a cell
 MOST = 3  # findings of one Function
 SMALL = 1e-2  # a difference below this part of the gradient is an approximation
+LOST = ("missing", "ignored-output", "no-history")
 NEAR = 0.98  # so is one that points the same way
 
 
@@ -33,19 +34,23 @@ def add(report: Report, calls: Calls, cells: dict[str, int]) -> None:
     told: list[str] = []
     agreed: list[str] = []
     begun = time.monotonic()
-    for kept in calls.kept.values():
-        name = f"`{clean(kept.cls.__qualname__.split('.<locals>.')[-1], 60)}`"
-        why = kept.skipped or _hindrance() or ("the time for the numeric check is used up" if time.monotonic() - begun > SECONDS else "")
-        if why:
-            told.append(f"numeric: {name} was not checked: {why}")
-            continue
-        result = _check(kept)
-        if isinstance(result, str) or result.status == "unchecked":
-            told.append(f"numeric: {name} was not checked: {result if isinstance(result, str) else result.reason}")
-        elif result.status == "differs":
-            told += _tell(report, kept, result, name, places)
-        else:
-            agreed.append(name + (f" ({result.notes[0]})" if result.notes else ""))
+    for cls, ways in calls.kept.items():
+        name = f"`{clean(cls.__qualname__.split('.<locals>.')[-1], 60)}`"
+        results, reasons = [], []
+        for kept in ways.values():
+            why = kept.skipped or _hindrance() or ("the time for it is used up" if time.monotonic() - begun > SECONDS else "")
+            result = why or _check(kept)
+            if isinstance(result, NumericResult) and result.status != "unchecked":
+                results.append(result)
+            else:
+                reasons.append(result if isinstance(result, str) else result.reason)
+        if any(result.status == "differs" for result in results):
+            told += _tell(report, cls, results, name, places)
+        elif results:
+            notes = [note for result in results for note in result.notes][:1]
+            agreed.append(name + (f" ({notes[0]})" if notes else ""))
+        elif reasons:
+            told.append(f"numeric: {name} was not checked: {reasons[0]}")
     if agreed:
         agree = "agrees" if len(agreed) == 1 else "agree"
         told.insert(0, f"numeric: the backward of {', '.join(agreed)} {agree} with finite differences")
@@ -75,22 +80,24 @@ def _check(kept: Kept) -> NumericResult | str:
         return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
-def _tell(report: Report, kept: Kept, result: NumericResult, name: str, places: Places) -> list[str]:
+def _tell(report: Report, cls: type, results: list[NumericResult], name: str, places: Places) -> list[str]:
     """Findings for what is wrong; a note for what is too small to matter, and where a diagnosis has already said it."""
     notes = []
-    grave = [d for d in result.discrepancies if not _approximate(d, result)]
-    known = _known(report, kept.cls)
-    if known is not None and any(d.kind in ("missing", "ignored-output", "no-history") for d in grave):
-        known.explanation += f" Finite differences agree: {grave[0].text}."
-        grave = [d for d in grave if d.kind not in ("missing", "ignored-output", "no-history")]
+    every = {(d.kind, d.input, d.output): (d, result) for result in results for d in result.discrepancies}
+    grave = [d for d, result in every.values() if not _approximate(d, result)]
+    known = _known(report, cls)
+    if known is not None and any(d.kind in LOST for d in grave):
+        known.explanation += f" Finite differences agree: {next(d.text for d in grave if d.kind in LOST)}."
+        grave = [d for d in grave if d.kind not in LOST]
     if any(d.kind == "surrogate" for d in grave):
         grave = [d for d in grave if d.kind == "surrogate"][:1]  # a gradient made up for one input is made up for the others too
     for found in grave[:MOST]:
-        report.findings.append(_finding(kept, found, name, places))
+        report.findings.append(_finding(cls, found, name, places))
     if len(grave) > MOST:
         notes.append(f"numeric: {len(grave) - MOST} more gradients of {name} differ: gradnb.numeric_check gives them all")
     if not grave and known is None:
-        notes.append(f"numeric: the backward of {name} is an approximation: {result.discrepancies[0].text}, by less than {SMALL:.0%}")
+        first = next(iter(every.values()))[0]
+        notes.append(f"numeric: the backward of {name} is an approximation: {first.text}, by less than {SMALL:.0%}")
     return notes
 
 
@@ -102,16 +109,17 @@ def _approximate(found: Discrepancy, result: NumericResult) -> bool:
 
 def severity(found: Discrepancy) -> str:
     """``error`` only where nobody means it: made-up gradients, reversal, clipping and approximations are written on purpose too."""
-    if found.identity or found.kind in ("surrogate", "not-linear", "non-deterministic", "gradcheck"):
+    if found.identity or found.kind in ("surrogate", "not-linear", "non-deterministic", "gradcheck", "no-history", "raises"):
         return "info"
-    if found.kind in ("saturated", "sign") or (found.kind == "different" and (found.similar or 0.0) > NEAR):
+    # A gradient that is left out starves nobody here, else a diagnosis had named it.
+    if found.kind in ("saturated", "sign", *LOST) or (found.kind == "different" and (found.similar or 0.0) > NEAR):
         return "warning"
     return "error"
 
 
-def _finding(kept: Kept, found: Discrepancy, name: str, places: Places) -> Finding:
+def _finding(cls: type, found: Discrepancy, name: str, places: Places) -> Finding:
     grade = severity(found)
-    allowed = meant(found) or ("Fine if it is meant as an approximation." if grade != "error" else "")
+    allowed = meant(found) or ("Fine if it is meant." if grade != "error" else "")
     said = [f"{found.text[:1].upper()}{found.text[1:]}", *(line for line in evidence(found) if line != allowed)]
     repair = "correct the value that `backward` returns for it" if found.argument else "correct `backward`"
     backward = f"{name[:-1]}.backward`"
@@ -127,7 +135,7 @@ def _finding(kept: Kept, found: Discrepancy, name: str, places: Places) -> Findi
         title=title,
         explanation=" ".join(_sentence(line) for line in said) + " Compared on float64 copies of what the cell passed to it first.",
         fix=fix,
-        location=locate(kept.cls, found.argument, places),
+        location=locate(cls, found.argument, places),
     )
 
 

@@ -165,7 +165,8 @@ def where_wrong(compared: Compared, values: torch.Tensor) -> str:
     ``values`` are the input's own numbers at the measured elements.
     """
     keep = compared.measured
-    wrong, right = compared.wrong[keep], ~compared.wrong[keep]
+    wrong = compared.wrong[keep]
+    right = ~wrong & (compared.numeric[keep].abs() > CLOSE * compared.scale)  # a gradient near zero is right by chance
     if not bool(wrong.any()) or not bool(right.any()):
         return ""
     kept = values[keep]

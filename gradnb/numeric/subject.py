@@ -80,7 +80,7 @@ def subject(
     if not found.leaves:
         raise UsageError(
             f"{name} was given no floating-point or complex tensor (arguments: {', '.join(type(a).__name__ for a in args) or 'none'}): "
-            "there is nothing to differentiate. Give the tensors as inputs=(x, y)."
+            f"there is nothing to differentiate. {' '.join(found.notes) or 'Give the tensors as inputs=(x, y).'}"
         )
     position = {id(leaf): i for i, leaf in enumerate(found.leaves)}
 
@@ -162,9 +162,11 @@ def _names(signature: Any, count: int) -> list[str]:
 def _take(tensor: torch.Tensor, path: str, number: int, taken: list[Leaf], dtype: torch.dtype, notes: list[str]) -> Any:
     if not (tensor.is_floating_point() or tensor.is_complex()):
         return tensor.detach().clone()
-    if tensor.layout != torch.strided or tensor.is_meta:
-        notes.append(f"`{path}` is {'on the meta device' if tensor.is_meta else 'sparse'}: passed on as it is, not checked")
-        return tensor.detach()
+    if tensor.is_meta:
+        raise UsageError(f"`{path}` is on the meta device: it has no numbers to compute with. Give a tensor on the CPU or on a GPU.")
+    if tensor.layout != torch.strided:
+        notes.append(f"`{path}` is sparse: passed on as it is, not checked")
+        return tensor.detach().to(COMPLEX[dtype] if tensor.is_complex() else dtype)
     leaf = Leaf(path, copied(tensor, dtype), number, tensor.requires_grad)
     taken.append(leaf)
     return leaf
@@ -220,14 +222,16 @@ def _weights(owner: nn.Module | tuple[nn.Module, str], dtype: torch.dtype) -> _W
         for tensor in [*own.parameters(), *own.buffers()]:
             if tensor.is_floating_point() or tensor.is_complex():
                 tensor.data = copied(tensor.data, dtype)
+        leaves = [Leaf(name, p.detach(), 0, True) for name, p in own.named_parameters() if p.requires_grad and _plain(p)]
+        buffers = {f"it.{name}": b.detach().clone() for name, b in own.named_buffers()}
     except Exception as error:
+        if any(torch.nn.parameter.is_lazy(p) for p in module.parameters()):
+            raise UsageError(f"{type(module).__name__} has parameters without a shape yet: call it once on a batch first.") from None
         raise UsageError(
             f"{type(module).__name__} cannot be copied ({type(error).__name__}: {error}). Give a function of tensors instead, "
             "for example lambda x, w: torch.func.functional_call(module, {'weight': w}, (x,))."
         ) from None
     shell = _Method(own, method)
-    leaves = [Leaf(name, p.detach(), 0, True) for name, p in own.named_parameters() if p.requires_grad and _plain(p)]
-    buffers = {f"it.{name}": b.detach().clone() for name, b in own.named_buffers()}
 
     def call(current: dict[str, torch.Tensor], args: list, kwargs: dict) -> Any:
         # Buffers are given anew each time: batch norm's running numbers must not move between two calls.

@@ -11,13 +11,9 @@ from typing import Any
 
 import torch
 
-LARGEST = 1 << 14  # elements that are turned into an array of single tensors, which is slow
+LARGEST = 1 << 14  # elements that are taken one by one, which is slow
 
 _MATH = "exp log log2 log10 log1p expm1 sqrt sin cos tan asin acos atan sinh cosh tanh floor ceil erf fabs pow".split()
-_TORCH = {"fabs": "abs", "concatenate": "cat", "power": "pow", "absolute": "abs", "amax": "amax", "amin": "amin", "clip": "clamp"}
-_AXIS = {"axis": "dim", "keepdims": "keepdim"}
-_DROPPED = {"out", "where", "dtype", "casting", "order", "subok", "initial"}
-_STEPS = {"round", "rint", "floor", "ceil", "trunc", "fix", "sign"}
 
 
 class Carried(torch.Tensor):
@@ -48,6 +44,7 @@ class Carried(torch.Tensor):
         return self
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        """An array of objects, one carried number each: NumPy's own loops then call the operators of the elements."""
         import numpy
 
         if self.numel() > LARGEST:
@@ -59,19 +56,14 @@ class Carried(torch.Tensor):
         return array
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        name = ufunc.__name__
-        if method == "reduce" and name == "add":
-            return torch.sum(_tensor(inputs[0]), **_translated(kwargs))
-        if method != "__call__":
-            return NotImplemented
-        return _call(name, [_tensor(value) for value in inputs], kwargs)
+        from .arrays import ufunc as call
+
+        return call(ufunc.__name__, method, inputs, kwargs)
 
     def __array_function__(self, function: Any, types: Any, args: tuple, kwargs: dict) -> Any:
-        name = function.__name__
-        room = {"numpy.fft": torch.fft, "numpy.linalg": torch.linalg}.get(function.__module__, torch)
-        if name in ("stack", "concatenate", "vstack", "hstack"):
-            return _call(name, [[_tensor(value) for value in args[0]], *args[1:]], kwargs)
-        return _call(name, [_tensor(args[0]), *args[1:]], kwargs, room)
+        from .arrays import call
+
+        return call(function.__module__, function.__name__, args, kwargs)
 
 
 def carry(value: torch.Tensor) -> Carried:
@@ -93,29 +85,6 @@ def _with_tensor(args: Any) -> bool:
     return isinstance(args, (list, tuple)) and any(_with_tensor(item) for item in args)
 
 
-def _call(name: str, args: list, kwargs: dict, room: Any = torch) -> Any:
-    function = getattr(room, _TORCH.get(name, name), None)
-    if function is None:
-        return NotImplemented
-    out = function(*args, **_translated(kwargs))
-    if name in _STEPS:  # flat everywhere: the gradient goes through as if the values had not been rounded
-        out = args[0] + (out - args[0]).detach()
-    return out
-
-
-def _translated(kwargs: dict) -> dict:
-    given = {_AXIS.get(key, key): value for key, value in kwargs.items() if key not in _DROPPED and value is not None}
-    return {key: value for key, value in given.items() if not (key == "keepdim" and value is not True)}
-
-
-def _tensor(value: Any) -> Any:
-    """A NumPy operand as torch takes it."""
-    numpy = sys.modules.get("numpy")
-    if numpy is not None and isinstance(value, numpy.generic):
-        return value.item()
-    return torch.as_tensor(value) if numpy is not None and isinstance(value, numpy.ndarray) and value.dtype != object else value
-
-
 def leaves(data: Any) -> list[torch.Tensor]:
     """The tensors with a history in nested lists, tuples and object arrays."""
     if isinstance(data, torch.Tensor):
@@ -128,14 +97,11 @@ def leaves(data: Any) -> list[torch.Tensor]:
     return []
 
 
-def refold(data: Any, like: torch.Tensor | None = None) -> torch.Tensor:
+def refold(data: Any, like: torch.Tensor) -> torch.Tensor:
     """Nested data with tensors in it as one tensor that keeps their history; shape, dtype and device as ``like`` has them."""
     flat: list[torch.Tensor] = []
     _flatten(data, flat)
-    out = torch.cat(flat) if len(flat) != 1 else flat[0]
-    if like is None:
-        return out
-    return out.reshape(like.shape).to(device=like.device, dtype=like.dtype)
+    return torch.cat([part.to(like.dtype) for part in flat]).reshape(like.shape).to(like.device)
 
 
 def _flatten(data: Any, flat: list[torch.Tensor]) -> None:
@@ -153,22 +119,20 @@ def _flatten(data: Any, flat: list[torch.Tensor]) -> None:
 
 
 def accept() -> None:
-    """Let ``math`` and NumPy's constructors take carried values. For a process that is thrown away: nothing is put back."""
+    """Let ``math`` and NumPy take carried values. For a process that is thrown away: nothing is put back."""
     for name in _MATH:
-        _wrap(math, name, getattr(torch, _TORCH.get(name, name)))
-    numpy = sys.modules.get("numpy")
-    if numpy is not None:
-        for name in ("asarray", "array", "asanyarray", "ascontiguousarray"):
-            _wrap(numpy, name, lambda value, *args, **kwargs: value)
-        _wrap(torch, "from_numpy", lambda value: plain(value))
+        _wrap(math, name, getattr(torch, "abs" if name == "fabs" else name))
+    if "numpy" in sys.modules:
+        from . import arrays
+
+        arrays.accept()
+        _wrap(torch, "from_numpy", plain)
 
 
 def _wrap(owner: Any, name: str, instead: Any) -> None:
     original = getattr(owner, name)
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        if args and isinstance(args[0], Carried):
-            return instead(*args, **kwargs)
-        return original(*args, **kwargs)
+        return instead(*args, **kwargs) if args and isinstance(args[0], Carried) else original(*args, **kwargs)
 
     setattr(owner, name, call)

@@ -36,8 +36,8 @@ class Kind(Enum):
     CANCELLED = "cancelled"
 
 
-SWITCHES = frozenset({Kind.DETACH, Kind.DATA})
-CUTS = SWITCHES | {Kind.NO_GRAD, Kind.ITEM, Kind.NUMPY, Kind.REWRAP, Kind.REPARAMETER, Kind.ROUND}
+ALONG = frozenset({Kind.DETACH, Kind.DATA, Kind.REPARAMETER})  # undone with any cut on the same line
+CUTS = ALONG | {Kind.NO_GRAD, Kind.ITEM, Kind.NUMPY, Kind.REWRAP, Kind.ROUND}
 WIRING = frozenset({Kind.UNREGISTERED, Kind.NOT_IN_OPTIMIZER, Kind.NON_LEAF})
 
 # What a repair of each cause undoes, one set for each way to try it. Causes that are not here have no repair to try.
@@ -104,7 +104,7 @@ class Claim:
     def attempts(self) -> Iterator[Attempt]:
         """The repairs to try, the smallest first."""
         for own in REPAIRS.get(self.cause, ()):
-            kinds = own | SWITCHES if own & (CUTS | {Kind.SMOOTH}) else own
+            kinds = own | ALONG if own & (CUTS | {Kind.SMOOTH}) else own
             spots = tuple(_spot(place, kinds) for place in (self.location, *self.same))
             yield Attempt(own, spots)
             if self.series and own & CUTS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from .claim import Kind
@@ -37,7 +38,7 @@ class Facts:
     # at each place where a term is added to the loss: which operands require grad
     terms: dict[tuple[str, int], list[tuple[bool, ...]]] = field(default_factory=dict)
     raised: tuple[str, str] | None = None  # type and message of what the cell raised
-    refused: str = ""  # what the child was not allowed to do
+    refused: str = ""  # what it was not allowed to do a second time, if it ended by that
     steps: int = 0
     # for each claim, found in the run without a repair: the lines at fault, whether the claim's kills a term of the loss, and
     # how a gradient became zero on it: "zero" | "factor" | "cancelled" …
@@ -45,3 +46,9 @@ class Facts:
     kills: list[bool] = field(default_factory=list)
     zeros: list[frozenset[str]] = field(default_factory=list)
     problem: str = ""
+
+
+def known_as(name: str, names: Iterable[str]) -> str | None:
+    """The name that a parameter has in another run: the module in front is left out where it is the only one so far."""
+    found = [other for other in names if other == name or other.endswith(f".{name}") or name.endswith(f".{other}")]
+    return name if name in found else found[0] if len(found) == 1 else None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .claim import WIRING, Attempt, Claim, Kind
-from .facts import Facts, Fed, Rival
+from .facts import Facts, Fed, Rival, known_as
 
 _OFTEN_MEANT = {"detach", "data", "no-grad"}
 
@@ -67,7 +67,9 @@ def _try(claim: Claim, number: int, attempt: Attempt, plain: Facts, run: Run) ->
         return _failed(claim, facts, fed, line)
     rival = _rival(claim, number, plain)
     if rival:
-        return Proof(None, f"not proven: with {line} repaired {_they(fed)} a gradient, but {rival}: which of the two is at fault stays open")
+        return Proof(
+            None, f"not proven: with {line} repaired {_they(fed)} a gradient, but {rival}: which of the two is at fault stays open"
+        )
     if attempt.without:
         alone = run(Attempt(attempt.own, attempt.without))
         if alone.problem or _all_good(claim, plain, alone, _fed(claim, alone)):
@@ -79,12 +81,16 @@ def _try(claim: Claim, number: int, attempt: Attempt, plain: Facts, run: Run) ->
 
 def _fed(claim: Claim, facts: Facts) -> dict[str, Fed]:
     """What became of the parameters that the claim is about."""
-    found = {name: facts.parameters.get(name, Fed()) for name in claim.affected}
+    found = {name: _of(facts, name) for name in claim.affected}
     if facts.witnesses and _wired(claim):
         return {f"tensor {i}": fed for i, fed in enumerate(facts.witnesses)}
     if not found and facts.raised is None:
         return {name: fed for name, fed in facts.parameters.items() if fed.state != "none"}
     return found
+
+
+def _of(facts: Facts, name: str) -> Fed:
+    return facts.parameters.get(known_as(name, facts.parameters) or "", Fed())
 
 
 def _wired(claim: Claim) -> bool:
@@ -95,7 +101,7 @@ def _sated(claim: Claim, plain: Facts) -> str:
     """What speaks against the claim already in the run without a repair."""
     if claim.inert or not claim.affected:
         return ""
-    fed = [plain.parameters.get(name, Fed()) for name in claim.affected]
+    fed = [_of(plain, name) for name in claim.affected]
     if claim.cause == "not-in-optimizer":
         return "they take part in the last step" if all(one.held for one in fed) else ""
     if _wired(claim):
@@ -106,7 +112,11 @@ def _sated(claim: Claim, plain: Facts) -> str:
 def _all_good(claim: Claim, plain: Facts, facts: Facts, fed: dict[str, Fed]) -> bool:
     if not fed or facts.problem:
         return False
-    if not claim.affected and not _wired(claim) and (plain.raised is None or facts.raised is not None and plain.raised[0] == facts.raised[0]):
+    if (
+        not claim.affected
+        and not _wired(claim)
+        and (plain.raised is None or facts.raised is not None and plain.raised[0] == facts.raised[0])
+    ):
         return False  # the error that the finding explains has to go
     if _wired(claim):
         return all(one.state == "ok" and one.held and one.moved for one in fed.values())
@@ -146,7 +156,7 @@ def _rival(claim: Claim, number: int, plain: Facts) -> str:
 def _nothing(claim: Claim, facts: Facts, line: str) -> str:
     if facts.problem:
         return f"not proven: with {line} repaired, the cell could not be run: {facts.problem}"
-    if facts.refused and facts.raised is not None and facts.raised[0] == "Refused":
+    if facts.refused:
         return f"not proven: the cell {facts.refused}, which is not done a second time for a proof"
     return f"not proven: nothing on {line} could be repaired when the cell ran again"
 
@@ -154,7 +164,7 @@ def _nothing(claim: Claim, facts: Facts, line: str) -> str:
 def _failed(claim: Claim, facts: Facts, fed: dict[str, Fed], line: str) -> Proof:
     if facts.problem:
         return Proof(None, f"not proven: with {line} repaired, the cell could not be run to its end: {facts.problem}")
-    if facts.refused and facts.raised is not None and facts.raised[0] == "Refused":
+    if facts.refused:
         return Proof(None, f"not proven: the cell {facts.refused}, which is not done a second time for a proof")
     if facts.raised is not None and not facts.steps:
         kind, message = facts.raised

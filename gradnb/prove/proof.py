@@ -29,12 +29,10 @@ class Prover:
         took = time.monotonic() - self.begun
         claims = claims_of(report, MOST)
         try:
-            if self.reason:
-                report.notes.append(f"nothing was proven: {self.reason}")
-            elif self.spare is not None:
+            if self.spare is not None:
                 self._ask(report, claims, min(3 * took + 10.0, LONGEST))
         except KeyboardInterrupt:
-            report.notes.append("the proof was interrupted")
+            self.reason = "the proof was interrupted"
         finally:
             self.dismiss()
         for finding in report.findings[:MOST]:

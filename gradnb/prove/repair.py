@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from ..recorder.frames import Frames, user_frame
 from ..recorder.operations import Operation, describe
 from .claim import Kind, Spot
-from .surrogate import between
+from .surrogate import between, looks_up
 
 _ADDING = set("add sub rsub add_ sub_ __add__ __radd__ __sub__ __rsub__ __iadd__ __isub__ stack cat sum".split())
 
@@ -73,6 +73,7 @@ class RepairMode(TorchFunctionMode):
         self.repair = repair
         self.handlers = handlers
         self.factory = factory
+        self.smooth = bool(repair.kinds & {Kind.ROUND, Kind.SMOOTH})
         self._known: dict[Any, Operation] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
@@ -87,6 +88,9 @@ class RepairMode(TorchFunctionMode):
             spot = spot or decorated(repair)
         if repair.terms and frame is not None and operation.name in _ADDING:
             self._watch(frame, args)
+        index = looks_up(operation.name, args) if self.smooth else None
+        if index is not None:
+            return between(operation.name, func, args, kwargs, index)
         if spot is not None:
             for kind in spot.kinds:
                 handler = self.handlers.get(kind)
@@ -97,8 +101,6 @@ class RepairMode(TorchFunctionMode):
             out = self.factory(repair, spot, operation, func, args, kwargs)  # type: ignore[arg-type]
             if out is not NotImplemented:
                 return out
-        if operation.name == "__getitem__" and _looks_up(args):
-            return between(args[0], args[1])
         return func(*args, **kwargs)
 
     def _watch(self, frame: FrameType, args: tuple) -> None:
@@ -107,14 +109,6 @@ class RepairMode(TorchFunctionMode):
         if seen is not None and len(seen) < 64:
             flat = [a for arg in args for a in (arg if isinstance(arg, (list, tuple)) else (arg,))]
             seen.append(tuple(isinstance(a, torch.Tensor) and a.requires_grad for a in flat))
-
-
-def _looks_up(args: tuple) -> bool:
-    """An index that a repair made into a number with a gradient."""
-    table, index = args[0], args[1]
-    if not isinstance(index, torch.Tensor) or not isinstance(table, torch.Tensor):
-        return False
-    return bool(index.is_floating_point() and index.requires_grad and table.dim() and table.is_floating_point())
 
 
 def decorated(repair: Repair) -> Spot | None:

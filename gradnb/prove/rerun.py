@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from ..flow.cuts import Group, graph_of, group_cuts
@@ -17,8 +16,8 @@ from ..recorder.build import build
 from ..recorder.recorder import Recorder
 from ..recorder.recording import Parameter, Recording
 from . import carried, functions, leaves, regions, rewrite, sandbox
-from .claim import WIRING, Attempt, Claim
-from .facts import Facts, Fed, Rival
+from .claim import WIRING, Attempt, Claim, Kind
+from .facts import Facts, Fed, Rival, known_as
 from .repair import Repair, RepairMode
 from .tensors import HANDLERS, factory
 from .wiring import Wiring
@@ -66,7 +65,7 @@ def repaired(cell: Cell, claim: Claim, attempt: Attempt, tell: Callable[[Facts],
     if repair.kinds & WIRING:
         wiring.install()
     if rewrite.needed(repair):
-        rewrite.install(repair, wiring, cell.statements)
+        rewrite.install(repair, wiring, cell.statements, recorder.cells)
 
     def finish(error: BaseException | None) -> None:
         recorder.stop(error)
@@ -78,8 +77,9 @@ def repaired(cell: Cell, claim: Claim, attempt: Attempt, tell: Callable[[Facts],
         tell(facts)
 
     def enough() -> None:
-        """All that the claim is about is fed: what comes later changes nothing."""
-        if not repair.kinds & WIRING and claim.affected and recorder.recording and _all_fed(recorder, claim):
+        """Stop as soon as all that the claim is about is fed, or the recorded steps are over; what is frozen may thaw later."""
+        fed = not repair.kinds & WIRING and claim.affected and recorder.recording and _all_fed(recorder, claim)
+        if fed or not recorder.recording and Kind.FROZEN not in repair.kinds:
             finish(None)
 
     # below the recorder's mode, which then sees each call as the user made it
@@ -102,9 +102,9 @@ def _after_each_step(action: Callable[[], None]) -> None:
 
 
 def _all_fed(recorder: Recorder, claim: Claim) -> bool:
-    numbers = {person.name: person.number for person in recorder.census.people}
+    numbers = {person.name: person.number for person in recorder.census.people if person.name}
     fed = {n for event in recorder.events if event.kind == "step" for n, (state, _) in event.states.items() if state == "ok"}
-    return all(numbers.get(name) in fed for name in claim.affected)
+    return all(numbers.get(known_as(name, numbers) or "") in fed for name in claim.affected)
 
 
 def _facts(recorder: Recorder, recording: Recording, error: BaseException | None) -> Facts:
@@ -112,7 +112,7 @@ def _facts(recorder: Recorder, recording: Recording, error: BaseException | None
     return Facts(
         parameters={p.name: _fed(recording, number, last) for number, p in enumerate(recording.parameters)},
         raised=(type(error).__name__, str(error)[:300]) if error is not None else None,
-        refused=sandbox.refused(),
+        refused=str(error) if isinstance(error, sandbox.Refused) else "",
         steps=sum(event.kind == "step" for event in recording.events),
         problem=recorder.problem or "",
     )
@@ -129,17 +129,23 @@ def _fed(recording: Recording, number: int, last: dict[int, str]) -> Fed:
 def _last_steps(recording: Recording) -> dict[int, str]:
     """The gradients at the last step of each optimizer that lives, or of the very last step."""
     found: dict[int, str] = {}
-    steps = [event for event in recording.events if event.kind == "step" and event.optimizer is not None]
-    newest = {event.optimizer: event for event in steps}
+    steps = [event for event in recording.events if event.kind == "step"]
+    newest = {event.optimizer: event for event in steps if event.optimizer is not None}
     for index, event in newest.items():
         if recording.optimizers[index].alive or event is steps[-1]:
             found.update({number: state for number, (state, _) in event.states.items()})
     return found
 
 
+def _numbers(recording: Recording, claim: Claim) -> set[int]:
+    """The parameters that the claim is about."""
+    numbers = {p.name: n for n, p in enumerate(recording.parameters)}
+    return {numbers[known] for name in claim.affected if (known := known_as(name, numbers)) is not None}
+
+
 def _rivals(recording: Recording, claim: Claim) -> list[Rival]:
     """Other lines that cut the same parameters off on the way to the same loss."""
-    wanted = {n for n, p in enumerate(recording.parameters) if p.name in claim.affected}
+    wanted = _numbers(recording, claim)
     found: dict[Rival, None] = {}
     graph = graph_of(recording)
     cones: list[list[Rival]] = []
@@ -160,7 +166,7 @@ def _rivals(recording: Recording, claim: Claim) -> list[Rival]:
 
 def _zeros(recording: Recording, claim: Claim) -> frozenset[str]:
     """How a gradient of the claim's parameters became zero at its line."""
-    wanted = {n for n, p in enumerate(recording.parameters) if p.name in claim.affected}
+    wanted = _numbers(recording, claim)
     born = [birth for birth in recording.births if birth.stack and wanted.intersection(birth.parameters)]
     places = [(recording.sites[birth.stack[0]], birth.kind) for birth in born]
     return frozenset(kind for place, kind in places if (place.filename, place.line) == (claim.location.filename, claim.location.line))

@@ -18,20 +18,25 @@ from typing import Any
 
 import torch
 
-_refused: list[str] = []
 _own: list[str] = []  # folders and files that the child made with tempfile
 _STARTS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.startfile", "pty.spawn")
-_CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.truncate", "os.link", "os.symlink", "os.chmod", "os.utime", "shutil.rmtree")
+_CHANGES = (
+    "os.remove",
+    "os.rename",
+    "os.rmdir",
+    "os.mkdir",
+    "os.truncate",
+    "os.link",
+    "os.symlink",
+    "os.chmod",
+    "os.utime",
+    "shutil.rmtree",
+)
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 class Refused(PermissionError):
-    """The child was about to change something outside of itself."""
-
-
-def refused() -> str:
-    """The first thing that was refused, in words; empty where nothing was."""
-    return _refused[0] if _refused else ""
+    """The child was about to change something outside of itself; the message says what, as in "writes 'log.txt'"."""
 
 
 def die_with_parent(parent: int) -> None:
@@ -106,8 +111,7 @@ def _silence(shell: Any) -> None:
 
 
 def _no_answer(*args: Any, **kwargs: Any) -> Any:
-    _note("asks for input")
-    raise EOFError("a cell that runs again for a proof gets no input")
+    raise Refused("asks for input")
 
 
 def _redirect_writes() -> None:
@@ -119,7 +123,10 @@ def _redirect_writes() -> None:
             return original(os.devnull, mode.replace("x", "w"), *args, **kwargs)
         return original(file, mode, *args, **kwargs)
 
-    builtins.open = io.open = opened  # type: ignore[assignment]
+    for module in list(sys.modules.values()):  # builtins, io, and whoever took the function from there, as IPython does
+        known = getattr(module, "__dict__", None) or {}
+        for name in [name for name, value in list(known.items()) if value is original]:
+            known[name] = opened
     torch.save = torch.jit.save = lambda *args, **kwargs: None  # type: ignore[assignment]
 
 
@@ -136,25 +143,16 @@ def _audit(event: str, args: tuple) -> None:
     if event == "open":
         file, _, flags = args
         if isinstance(flags, int) and flags & _WRITES and not isinstance(file, int) and not _is_own(file):
-            _refuse(f"writes {os.fspath(file)!r}")
+            raise Refused(f"writes {os.fspath(file)!r}")
     elif event.startswith("tempfile.mk"):
         _own.append(os.path.abspath(args[0]))
     elif event in _STARTS:
-        _refuse("starts another program")
+        raise Refused("starts another program")
     elif event in _CHANGES:
         if not _is_own(args[0]):
-            _refuse(f"changes {args[0]!r}")
+            raise Refused(f"changes {args[0]!r}")
     elif event == "socket.connect" and isinstance(args[1], tuple):
-        _refuse("opens a network connection")
-
-
-def _note(what: str) -> None:
-    _refused.append(what)
-
-
-def _refuse(what: str) -> None:
-    _note(what)
-    raise Refused(f"a cell that runs again for a proof may not do this: it {what}")
+        raise Refused("opens a network connection")
 
 
 def settle(limit: float) -> None:

@@ -18,15 +18,18 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import torch
 
 from . import sandbox
-from .claim import Claim
+from .claim import Attempt, Claim
 from .facts import Facts
 from .judge import Proof, judge
 from .rerun import Cell, control, repaired
+
+Work = Callable[[Callable[[Facts], None]], None]
 
 _HEAD = struct.Struct("!Q")
 _LATE = 5.0  # seconds that the spare has for itself
@@ -60,8 +63,7 @@ class Spare:
                     os.close(self._answers)
                     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the parent, which then lets go of the pipe
                     sandbox.own_files({asked, answered})
-                    sandbox.close_doors(shell)
-                    _serve(cell, asked, answered)
+                    _serve(cell, shell, asked, answered)
             finally:
                 os._exit(0)
         os.close(asked)
@@ -90,25 +92,29 @@ class Spare:
             os.close(self._answers)
 
 
-def _serve(cell: Cell, asked: int, answered: int) -> None:
+def _serve(cell: Cell, shell: Any, asked: int, answered: int) -> None:
     """In the spare: wait for the claims, and try them one after the other."""
     request = _receive(asked, None)
     if request is None:
         return
     claims, raised, limit, total = request
+    sandbox.close_doors(shell)
     end = time.monotonic() + total
     with suppress(Exception):
         importlib.import_module("torch._dynamo")  # every optimizer step asks for it: once here is cheaper than once in each child
 
-    def run(work: Callable[[Callable[[Facts], None]], None]) -> Facts:
+    def run(work: Work) -> Facts:
         left = min(limit, end - time.monotonic())
         return _in_child(work, left, asked) if left > 0.5 else Facts(problem="there was no time left")
 
     plain = run(lambda tell: control(cell, claims, tell))
     plain.problem = plain.problem or _other_end(plain, raised)
     for number, claim in enumerate(claims):
-        proof = judge(claim, number, plain, lambda attempt: run(lambda tell: repaired(cell, claim, attempt, tell)))
-        _send(answered, (number, proof))
+        _send(answered, (number, judge(claim, number, plain, partial(_attempt, run, cell, claim))))
+
+
+def _attempt(run: Callable[[Work], Facts], cell: Cell, claim: Claim, attempt: Attempt) -> Facts:
+    return run(lambda tell: repaired(cell, claim, attempt, tell))
 
 
 def _other_end(plain: Facts, raised: str | None) -> str:
@@ -117,12 +123,12 @@ def _other_end(plain: Facts, raised: str | None) -> str:
         return ""
     if "autograd's threading" in plain.raised[1]:
         return "because a backward() ran before it on a machine with a GPU: restart the kernel, and let this cell be the first"
-    if plain.refused and plain.raised[0] == "Refused":
+    if plain.refused:
         return f"because it {plain.refused}, which is not done a second time"
     return f"it ends in {plain.raised[0]}: {' '.join(plain.raised[1].split())[:120]}"
 
 
-def _in_child(work: Callable[[Callable[[Facts], None]], None], limit: float, asked: int) -> Facts:
+def _in_child(work: Work, limit: float, asked: int) -> Facts:
     """Run it in a child of its own and hand back what it tells."""
     told, tell = os.pipe()
     parent = os.getpid()
@@ -139,9 +145,11 @@ def _in_child(work: Callable[[Callable[[Facts], None]], None], limit: float, ask
         finally:
             os._exit(0)
     os.close(tell)
-    facts = _receive(told, time.monotonic() + limit, asked)
+    end = time.monotonic() + limit
+    facts = _receive(told, end, asked)
+    late = time.monotonic() >= end
     os.close(told)
-    late = _end(pid)
+    _end(pid)
     if facts is not None:
         return facts
     return Facts(problem="it took too long" if late else "it ended without a word")
@@ -166,15 +174,12 @@ def _fork() -> int:
     return pid
 
 
-def _end(pid: int) -> bool:
-    """Kill a child with its process group; says whether it still ran."""
-    done, _ = os.waitpid(pid, os.WNOHANG)
+def _end(pid: int) -> None:
+    """Kill a child and its process group."""
     for kill in (os.killpg, os.kill):
         with suppress(ProcessLookupError, PermissionError):
             kill(pid, signal.SIGKILL)
-    if not done:
-        os.waitpid(pid, 0)
-    return not done
+    os.waitpid(pid, 0)
 
 
 def _send(number: int, what: Any) -> None:

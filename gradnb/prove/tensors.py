@@ -10,7 +10,7 @@ from ..recorder.operations import Operation
 from .carried import Carried, carry, leaves, plain, refold
 from .claim import Kind, Spot
 from .repair import Handler, Repair, exact
-from .surrogate import stand_in
+from .surrogate import ranked, stand_in
 
 _NUMBERS = ("item", "__float__", "tolist")
 _LEAK = 0.05
@@ -141,11 +141,13 @@ def rounded(repair: Repair, spot: Spot, operation: Operation, func: Any, args: t
         return NotImplemented
     out = func(*args, **kwargs)
     kind = Kind.SMOOTH if Kind.SMOOTH in spot.kinds else Kind.ROUND
-    instead = stand_in(operation.name, args, kwargs, out, kind is Kind.SMOOTH)
+    both = ranked(operation.name, args, out)
+    instead = both[1] if both is not None else stand_in(operation.name, args, kwargs, out, kind is Kind.SMOOTH)
     if instead is None:
         return out
     repair.hit(kind)
-    return repair.passed(instead)
+    repair.passed(instead)
+    return both or instead
 
 
 def flat(repair: Repair, spot: Spot, operation: Operation, func: Any, args: tuple, kwargs: dict) -> Any:

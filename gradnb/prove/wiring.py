@@ -15,6 +15,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from ..recorder.holders import hidden
 from ..recorder.source import Source
 from .claim import Claim, Kind
+from .facts import known_as
 from .repair import Repair
 
 
@@ -97,8 +98,9 @@ class Wiring:
         census = self.recorder.census
         with self.recorder.guard():
             census.take()
-        people = [person for person in census.people if person.name in self.claim.affected]
-        return [tensor for person in people if (tensor := person.reference()) is not None]
+        people = {person.name: person for person in census.people if person.name}
+        names = [known_as(name, people) for name in self.claim.affected]
+        return [tensor for name in names if name is not None and (tensor := people[name].reference()) is not None]
 
     def _responsible(self, optimizer: Any) -> bool:
         """Of several optimizers, the one that holds more of the same modules than any other."""

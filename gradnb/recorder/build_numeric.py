@@ -32,7 +32,7 @@ def numeric(recorder: "Recorder", recording: Recording, places: Places) -> None:
             parameter = scan.parameters.get(number, -1)
             came = seen.came if seen.came is not None else -2.0
             profile.stages.append(
-                Stage(seen.name, spans.op(seen.sequence), tuple(seen.edges), came, tuple(seen.went), parameter, seen.sequence)
+                Stage(seen.name, spans.op(seen.sequence), tuple(seen.edges), came, tuple(seen.went), parameter, seen.sequence, seen.note)
             )
         recording.profiles.append(profile)
     recording.weights = {n: norm for n, norm in recorder.gradients.prints.items() if norm is not None}

@@ -53,6 +53,8 @@ class Census:
         self.dirty = True
         self.roots: dict[str, weakref.ref] = {}
         self.module_names: dict[int, str] = {}  # module index -> path, roots in front
+        self._met: set[str] = set()  # roots that no variable holds: the user's code called them
+        self._behind: list[tuple[str, str, torch.nn.Module]] = []
         self.hidden: dict[tuple[int, str], dict] = {}
         self.flags: dict[int, tuple[str, str, bool]] = {}  # id of a module -> its class, name and value of a stray requires_grad attribute
         self.optimizer_labels: dict[int, str] = {}  # id of an optimizer -> the user's variable
@@ -139,6 +141,7 @@ class Census:
             module = reference()
             if module is not None and id(meant := unwrapped(module)) not in modules:
                 modules[id(meant)] = (name, meant)
+                self._met.add(name)
         inner = {id(m) for _, module in modules.values() for m in module.modules() if m is not module}
         roots = [(name, module) for name, module in modules.values() if id(module) not in inner]
         for name, module in roots:
@@ -146,6 +149,9 @@ class Census:
         with_parameters = [n for n, m in roots if next(m.parameters(), None) is not None]
         for name, module in roots:
             self._name_module(name, module, prefix=len(with_parameters) > 1)
+        for name, label, module in self._behind:
+            self._look_behind(name, label, module)
+        self._behind = []
         for name, tensor in loose.values():
             if tensor.requires_grad or isinstance(tensor, torch.nn.Parameter):
                 found = self._ids.get(id(tensor))
@@ -184,7 +190,7 @@ class Census:
                 if parameter.__dict__:
                     person.attributes = tuple(parameter.__dict__)
             if not library:
-                self._look_behind(name, label, module)
+                self._behind.append((name, label, module))
 
     def _look_behind(self, root: str, label: str, module: torch.nn.Module) -> None:
         for attribute, kind, names, tensors in hidden(module):
@@ -196,6 +202,8 @@ class Census:
                     continue
                 number = self.number(tensor)
                 person = self.people[number]
+                if person.root in self._met and person.root != root and kind == "parameters":
+                    person.registered, person.name, person.root = False, "", ""  # a root only because it was called on its own
                 if not person.registered:
                     person.name = person.name or ".".join(part for part in (label, attribute + suffix) if part)
                     person.root = person.root or root

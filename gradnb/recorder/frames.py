@@ -17,6 +17,7 @@ import torch
 from .recording import Location
 
 SKIP, USER, STOP, MODULE = 0, 1, 2, 3  # MODULE: the recorder's own wrapper around a module call
+CLOSURE = "closure"  # the closure that an optimizer runs: what it calls is training, not the optimizer's own work
 
 # Library code that changes what an operation inside it means; met on the way to the user's frame, it is noted as "via".
 _VIA_FILES = {
@@ -56,9 +57,10 @@ class Frames:
         self.codes: dict[int, int | str] = {id(code): STOP for code in (runners or ())}
         self._kept: list[CodeType] = list(runners or ())
 
-    def mark(self, code: CodeType, kind: int) -> None:
-        self.codes[id(code)] = kind
-        self._kept.append(code)
+    def mark(self, code: CodeType, kind: int | str) -> None:
+        if self.codes.get(id(code)) != kind:
+            self.codes[id(code)] = kind
+            self._kept.append(code)
 
     def learn(self, code: CodeType) -> int | str:
         """SKIP, USER, STOP, or the name of the library that the code belongs to where that matters."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .frames import MODULE, STOP, USER, Frames, Site
+from .frames import CLOSURE, MODULE, STOP, USER, Frames, Site
 from .operations import Operation
 
 _sequence = getattr(torch._C._autograd, "_get_sequence_nr", lambda: -1)
@@ -94,6 +94,11 @@ class Log:
         self._ids[id(tensor)] = (weakref.ref(tensor), index)
         return index
 
+    def result(self, tensor: torch.Tensor, op: int, group: int) -> int:
+        """The value of what a call gave that may be its own argument, such as contiguous() or to(): then no new version of it."""
+        known = self.known(tensor)
+        return known if known >= 0 else self.add(tensor, op, group)
+
     def mark(self, index: int, **changes: Any) -> None:
         self.values[index] = RawValue._make(self.values[index])._replace(**changes)
 
@@ -132,7 +137,7 @@ class Log:
                         above -= 1
                         if call[1] is not None:
                             if not found and waiting is None:
-                                return call[1], via  # type: ignore[return-value]
+                                return call[1], None if via is CLOSURE else via  # type: ignore[return-value]
                             found.extend(call[1])
                             break
                         if waiting is None:
@@ -147,7 +152,7 @@ class Log:
         if waiting is not None:
             for call, start in waiting:
                 call[1] = tuple(found[start:])
-        return tuple(found), via  # type: ignore[return-value]
+        return tuple(found), None if via is CLOSURE else via  # type: ignore[return-value]
 
     def group(self, value: int) -> int:
         return self.values[value][5]

@@ -83,12 +83,11 @@ class RecordingMode(TorchFunctionMode):
                 outputs = (log.add(target, index, log.group(inputs[0])),)
         else:
             group = log.group(inputs[0]) if inputs and (operation.view or args and out is args[0]) else -1  # or relu(x, inplace=True)
+            add = log.result if operation.view or operation.name == "broadcast_tensors" else log.add
             if isinstance(out, _Tensor):
-                # contiguous(), float(), to() may hand their own argument back: that is no new version of it
-                same = log.known(out) if operation.view else -1
-                outputs = (same if same >= 0 else log.add(out, index, group),)
+                outputs = (add(out, index, group),)
             elif isinstance(out, (tuple, list)):
-                outputs = tuple([log.add(t, index, group) for t in out if isinstance(t, _Tensor)])
+                outputs = tuple([add(t, index, group) for t in out if isinstance(t, _Tensor)])
             else:
                 outputs = ()
         # a plain tuple in the order of RawOp: this runs for every call

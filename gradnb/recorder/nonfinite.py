@@ -282,4 +282,3 @@ class _only:
 
     def __init__(self, traceback: "TracebackType"):
         self.tb_frame, self.tb_lasti, self.tb_next = traceback.tb_frame, traceback.tb_lasti, None
-

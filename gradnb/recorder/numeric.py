@@ -62,6 +62,7 @@ class Stage:
     went: tuple[float, ...]  # … and of those that went out
     parameter: int = -1  # an AccumulateGrad's parameter
     sequence: int = -1  # the order in which the forward pass made the nodes
+    note: str = ""  # see scan.Seen
 
 
 @dataclass(slots=True)

@@ -150,7 +150,9 @@ class Optimizer:
 class Event:
     """Something that happened in the training loop."""
 
-    kind: str  # "backward" | "grad" | "step" | "zero_grad" | "scale" | "unscale" | "scaler.step" | "update" | "get_scale" | "clip" | "mode" | "gap" | "late_step"
+    # "backward" | "grad" | "step" | "zero_grad" | "clip" | "mode", of a GradScaler "scale" | "unscale" | "scaler.step" | "update" |
+    # "get_scale", and from the part that is only counted "gap" (it lies here) | "late_step"
+    kind: str
     stack: tuple[int, ...]
     time: int  # number of ops recorded before it
     ok: bool = True

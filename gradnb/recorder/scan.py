@@ -35,6 +35,7 @@ class Seen:
     function: str | None = None
     function_code: Any = None
     factor: int = -1  # for a product: the node of the factor that was zero everywhere
+    note: str = ""  # for a softmax that lets next to nothing through: "saturated", or "even" where every class got the same gradient
 
     @property
     def arrived(self) -> str:
@@ -115,6 +116,8 @@ class Scan:
                 if product and 0.0 in seen.went and seen.arrived == "some":
                     factor = blamed_factor(node)
                     seen.factor = -1 if factor is None else numbers.get(factor, -1)
+                if "Softmax" in seen.name and 0.0 <= max(seen.went, default=1.0) < 1e-5 * seen.came:
+                    seen.note = _why_flat(node)
                 if any(not math.isfinite(s) for s in seen.went) and all(math.isfinite(s) for s in sizes):
                     recorder.nonfinite.at_node(node, self.event, "nan" if any(math.isnan(s) for s in seen.went) else "inf")
 
@@ -141,6 +144,17 @@ MOVERS = (
 def moves(name: str) -> bool:
     """Does a node of this name only move numbers."""
     return any(m in name for m in MOVERS)
+
+
+def _why_flat(node: Any) -> str:
+    """Is a softmax that passes no gradient on saturated (one class has all), or is what it got the same for all classes."""
+    result = getattr(node, "_saved_result", None)
+    if not isinstance(result, torch.Tensor) or not readable(result) or not result.numel():
+        return ""
+    dim = getattr(node, "_saved_dim", -1)
+    top = result.amax(dim if -result.dim() <= dim < result.dim() else -1)
+    top = top.exp() if "Log" in node.name() else top
+    return "saturated" if float(top.float().mean()) > 0.999 else "even"
 
 
 def blamed_factor(node: Any) -> Any:

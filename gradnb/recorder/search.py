@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from .recorder import Recorder
 
 NODES = 50_000
-_FILLERS = frozenset("masked_fill masked_fill_ fill_ __setitem__ where index_fill index_fill_ pad new_full full full_like scatter scatter_".split())
+_FILLERS = frozenset(
+    "masked_fill masked_fill_ fill_ __setitem__ where index_fill index_fill_ pad new_full full full_like scatter scatter_".split()
+)
 _PASSERS = frozenset(
     "add __add__ __radd__ sub __sub__ mul __mul__ __rmul__ view reshape expand expand_as to float half double type __getitem__ triu tril repeat "
     "cat stack where unsqueeze squeeze transpose permute contiguous clone detach masked_fill masked_fill_ flip neg __neg__ data T mT "
@@ -30,7 +32,9 @@ _PASSERS = frozenset(
 _POLES = frozenset(
     "div truediv rtruediv rdiv itruediv true_divide divide reciprocal log log2 log10 logit rsqrt atanh arctanh xlogy erfinv lgamma tan".split()
 )
-_STEEP = frozenset("exp exp2 expm1 pow rpow ipow float_power sqrt acos arccos asin arcsin cosh sinh log1p softmax log_softmax apply".split())
+_STEEP = frozenset(
+    "exp exp2 expm1 pow rpow ipow float_power sqrt acos arccos asin arcsin cosh sinh log1p softmax log_softmax apply".split()
+)
 _REDUCTIONS = frozenset(
     "mean nanmean mse_loss l1_loss smooth_l1_loss huber_loss cross_entropy nll_loss binary_cross_entropy binary_cross_entropy_with_logits "
     "kl_div cosine_similarity median soft_margin_loss margin_ranking_loss gaussian_nll_loss poisson_nll_loss".split()
@@ -69,12 +73,14 @@ class Search:
         self.nodes: dict[int, list[Any]] = {}  # op -> its autograd nodes, the first made first
         self._results: dict[int, list[tuple[str, torch.Tensor]]] = {}  # op -> results inside it
         self._states: dict[int, str] = {}
+        self.wanted = "nan"  # what the root is
 
     def run(self, roots: list[torch.Tensor]) -> NonFinite | None:
         """The birth of the first value that is not finite behind the first of the roots that is not."""
         self._gather(roots)
         for root in roots:
-            if state_of(root) == "ok":
+            self.wanted = state_of(root)
+            if self.wanted == "ok":
                 continue
             start = self.value(root)
             if start >= 0:
@@ -155,8 +161,10 @@ class Search:
                 return self._source(value)
             if op is None:
                 break
-            states = {u: self.state(u) for u in op.inputs}
-            further = [u for u, s in states.items() if s == "nan"] or [u for u, s in states.items() if s == "inf" and not self._filled(u)[0]]
+            states = {u: self.state(u) for u in op.inputs if not self._written(op, u)}
+            further = [u for u, s in states.items() if s == "nan"] or [
+                u for u, s in states.items() if s == "inf" and not self._filled(u)[0]
+            ]
             if further:
                 value = min(further)
                 continue
@@ -206,6 +214,8 @@ class Search:
             unknown = [u for u in op.inputs if self.state(u) == "?" and u != at]
             name = op.operation.name
             if not infinite:
+                if op.operation.kind == "factory" and name not in ("full", "full_like", "new_full") and self._large(at):
+                    return False, -1  # data that came in
                 if op.operation.kind in ("factory", "empty") or name in _FILLERS or name == "log" and not self.log.values[at][1]:
                     by = made
                     continue
@@ -217,6 +227,10 @@ class Search:
             seen.update(further)
             todo.extend(further)
         return True, by
+
+    def _large(self, value: int) -> bool:
+        tensor = self.tensors.get(value)
+        return tensor is not None and tensor.numel() > 1 and bool(torch.isfinite(tensor).any())
 
     def _choose(self, candidates: set[int]) -> int:
         """Of operations that may all have made the first bad value, the one with the best evidence; of equals the earliest."""
@@ -240,6 +254,8 @@ class Search:
         if state not in ("nan", "inf"):
             state = self.state(value) if value >= 0 else "nan"
         birth = NonFinite("forward", state, "unknown", op=made, value=op.outputs[0] if op.outputs else value)
+        if op.operation.kind == "factory" and not op.inputs:
+            birth.phase = birth.key = "input"
         for node in self.nodes.get(made, ()):
             point = standing(node)
             if point is not None:
@@ -275,6 +291,10 @@ class Search:
             birth.parameters = (self.recorder.census.number(tensor),)
         return birth
 
+    def _written(self, op: RawOp, value: int) -> bool:
+        """Running statistics, which a normalisation changes while it runs."""
+        return op.operation.name in ("batch_norm", "instance_norm") and value != op.inputs[0] and not self.log.values[value][1]
+
     def _leaf(self, value: int) -> bool:
         tensor = self.tensors.get(value)
         return tensor is not None and tensor.is_leaf and tensor.requires_grad
@@ -302,9 +322,17 @@ def kind_of(search: Search, op: RawOp) -> tuple[str, int]:
     for position, (u, t) in enumerate(known):
         first = op.inputs and u == op.inputs[0]
         key = _of_operand(name, t, bool(first), len(op.inputs))
+        if key.endswith(("-negative", "-outside")) and (search.wanted == "inf" or op.outputs and search.state(op.outputs[0]) == "inf"):
+            key = ""  # that would have made NaN
         if key:
             return key, u
-    if op.outputs and known and name in ("mul", "rmul", "imul") and search.state(op.outputs[0]) == "nan" and all(state_of(t) == "ok" for _, t in known):
+    if (
+        op.outputs
+        and known
+        and name in ("mul", "rmul", "imul")
+        and search.state(op.outputs[0]) == "nan"
+        and all(state_of(t) == "ok" for _, t in known)
+    ):
         return "zero-times-inf", known[0][0]
     if known and any(state_of(t) == "inf" for _, t in known):
         if name in ("softmax", "log_softmax", "scaled_dot_product_attention", "multi_head_attention_forward", "logsumexp"):

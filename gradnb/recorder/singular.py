@@ -120,7 +120,9 @@ def saved(node: Any, name: str) -> torch.Tensor | None:
 
 def floats(tensor: torch.Tensor) -> bool:
     """Can its numbers be looked at, and can they be other than finite."""
-    return (tensor.is_floating_point() or tensor.is_complex()) and tensor.layout == torch.strided and readable(tensor) and tensor.numel() > 0
+    return (
+        (tensor.is_floating_point() or tensor.is_complex()) and tensor.layout == torch.strided and readable(tensor) and tensor.numel() > 0
+    )
 
 
 def points(node: Any) -> Iterator[Point]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .events import RawEvent, RawOptimizer
+from .frames import CLOSURE
 from .mode import autocast
 from .training_mode import Modes
 
@@ -121,6 +122,7 @@ class Steps:
                 self.recorder.step_aside()
                 self.recorder.mode.active = active
 
+        self.recorder.frames.mark(call.__code__, CLOSURE)
         return call
 
     def after_step(self, optimizer: Any, args: tuple, kwargs: dict) -> None:
@@ -157,7 +159,8 @@ class Steps:
         with self.recorder.guard():
             event = RawEvent(kind, self.recorder.log.sites(1)[0], len(self.recorder.log.ops))
             if kind == "mode":
-                return self._mode(event, owner, args)
+                self._mode(event, owner, args)
+                return None
             if kind == "zero_grad":
                 if isinstance(owner, torch.optim.Optimizer):
                     event.optimizer = self.find(owner)

@@ -110,7 +110,7 @@ class Zeros:
             return Birth("factor", blamed.name, blamed.sequence, [], detail=seen.name)
         if moves(seen.name):
             sent = "left-out"  # the part of a tensor that the loss does not read
-        return Birth(sent, seen.name, seen.sequence, [])
+        return Birth(sent, seen.name, seen.sequence, [], detail=seen.note)
 
     def _sent(self, number: int, position: int) -> str:
         return self._sent_by(self.nodes[number], position)

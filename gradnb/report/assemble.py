@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..recorder.build import build
-from ..recorder.recording import Recording
+from ..recorder.recording import Parameter, Recording
 from .report import LossRow, ParameterRow, RaisedRow, Report, StepRow
 
 if TYPE_CHECKING:
@@ -54,8 +54,13 @@ def rows(recording: Recording, models: list[str] | None) -> list[ParameterRow]:
     return [
         ParameterRow(p.name, p.shape, p.dtype, p.device, p.trainable, p.reached, p.gradient, p.grad_norm, p.optimizer, p.moved)
         for p in recording.parameters
-        if p.listed and (not models or p.root in models or p.name.split(".")[0] in models)
+        if p.listed and not _gone(p) and (not models or p.root in models or p.name.split(".")[0] in models)
     ]
+
+
+def _gone(parameter: Parameter) -> bool:
+    """Of a module that was thrown away unused: built to count its parameters, or replaced before the training."""
+    return parameter.anonymous and not parameter.alive and not parameter.reached and parameter.optimizer is None
 
 
 def _losses(recording: Recording, only: str | None) -> list[LossRow]:

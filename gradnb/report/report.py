@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..recorder.recording import Location
 from .finding import Finding
+
+
+def _finite(number: float | None) -> float | None:
+    """JSON knows no NaN and no infinity."""
+    return number if number is not None and math.isfinite(number) else None
 
 
 @dataclass(slots=True)
@@ -33,7 +39,7 @@ class ParameterRow:
             "trainable": self.trainable,
             "reached": self.reached,
             "gradient": self.gradient,
-            "grad_norm": self.grad_norm,
+            "grad_norm": _finite(self.grad_norm),
             "optimizer": self.optimizer,
             "moved": self.moved,
         }
@@ -49,7 +55,7 @@ class LossRow:
     def to_dict(self) -> dict:
         return {
             "name": self.name,
-            "value": self.value,
+            "value": _finite(self.value),
             "location": self.location.to_dict() if self.location else None,
             "has_grad_fn": self.has_grad_fn,
         }

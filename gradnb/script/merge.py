@@ -49,9 +49,9 @@ def _on(ranks: Sequence[int], total: int) -> str:
 
 
 def _parameters(reports: dict[int, Report]) -> list[ParameterRow]:
-    """Each parameter once, in the state of the rank where it fares worst."""
+    """Each parameter once, in the state of the rank where it fares worst, of those that trained at all."""
     worst: dict[str, ParameterRow] = {}
-    for rank in sorted(reports):
+    for rank in sorted(rank for rank in reports if reports[rank].steps) or sorted(reports):
         for row in reports[rank].parameters:
             known = worst.get(row.name)
             if known is None or row.trainable and _WORST.index(row.gradient) < _WORST.index(known.gradient):

@@ -111,8 +111,11 @@ def _main(path: str, loader: object) -> ModuleType:
 def _compile(source: bytes, path: str) -> CodeType:
     try:
         return compile(source, path, "exec", dont_inherit=True)
-    except ValueError as error:  # null bytes, up to Python 3.11
+    except ValueError as error:  # null bytes, in some versions of Python
         raise SyntaxError(str(error), (path, 1, 1, "")) from None
+    except SyntaxError as error:  # null bytes in the others, which do not say where
+        error.filename, error.lineno = error.filename or path, error.lineno or 1
+        raise
 
 
 def _search_first(folder: str) -> None:

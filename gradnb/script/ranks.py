@@ -55,15 +55,20 @@ class Ranks:
         self._own = report
         self._write("report", pickle.dumps((time.time(), report)))
 
-    def prints(self, hurried: Callable[[], bool]) -> bool:
+    def prints(self, seconds: Callable[[], float]) -> bool:
         """The first rank prints; where every rank before this one died without a report, this one does."""
-        end = time.monotonic() + STARTING
-        while any(self._state(rank) == "unheard" for rank in self.below) and time.monotonic() < end and not hurried():
+        begin = time.monotonic()
+        while any(self._state(rank) == "unheard" for rank in self.below):
+            waited = time.monotonic() - begin
+            if not self.folder.exists() or waited > min(STARTING, seconds()):
+                break
             time.sleep(0.05)
+        if self.below and not self.folder.exists():
+            return False  # the one that printed has cleared up
         return all(self._state(rank) != "alive" and self._read(rank) is None for rank in self.below)
 
-    def gather(self, seconds: float, hurried: Callable[[], bool]) -> Gathered:
-        """Every rank's report, waiting for those that run, at most ``seconds``, and for nothing once ``hurried()`` says so."""
+    def gather(self, seconds: Callable[[], float]) -> Gathered:
+        """Every rank's report, waiting for those that run: ``seconds()`` in all, asked again while it waits."""
         found = Gathered({self.rank: self._own} if self._own is not None else {})
         begin = time.monotonic()
         while True:
@@ -80,7 +85,7 @@ class Ranks:
                         found.running.append(rank)
                     elif state == "unheard" and waited < STARTING:
                         unheard.append(rank)
-            if not (found.running or unheard) or waited > seconds or hurried():
+            if not (found.running or unheard) or waited > seconds():
                 break
             time.sleep(0.05)
         for rank in self.others:

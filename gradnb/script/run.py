@@ -96,9 +96,9 @@ class Session:
         running: list[int] = []
         if self.ranks is not None:
             self.ranks.hand_in(report)
-            if not self.ranks.prints(self._hurried):
+            if not self.ranks.prints(self._patience):
                 return
-            found = self.ranks.gather(HURRY if self._hurried() else WAIT, self._hurried)
+            found = self.ranks.gather(self._patience)
             seen, running = found.reports, found.running
             report = merge(seen, found.silent)
         output = self.output
@@ -111,8 +111,9 @@ class Session:
             self.status = 0
             output.tell(f"the exit status says nothing about the findings, so that rank {running[0]}, which still runs, is not stopped")
 
-    def _hurried(self) -> bool:
-        return self.termination.received
+    def _patience(self) -> float:
+        """Seconds to wait for other ranks."""
+        return HURRY if self.termination.received else WAIT
 
 
 def _mark(frames: Frames, code: CodeType) -> None:

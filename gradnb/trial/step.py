@@ -61,16 +61,20 @@ class Trial:
         return check.report, error
 
     def _step(self, around: "_Around") -> None:
-        self.optimizer.zero_grad()
         closure = inspect.signature(type(self.optimizer).step).parameters.get("closure")
         if closure is not None and closure.default is inspect.Parameter.empty:  # LBFGS asks for the loss itself
 
             def again() -> Any:
-                self.optimizer.zero_grad()
+                # unseen: both calls stand on the one line of the user's that asked for the trial, which tells nobody anything
+                with torch._C.DisableTorchFunction():
+                    for group in self.optimizer.param_groups:
+                        for parameter in group["params"]:
+                            parameter.grad = None
                 return self._backward(around)
 
             self.optimizer.step(again)
         else:
+            self.optimizer.zero_grad()
             self._backward(around)
             self.optimizer.step()
 

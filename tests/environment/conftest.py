@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from gradnb.machine import child, driver, facts
 
@@ -21,6 +22,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "bin") + os.pathsep + "/usr/bin" + os.pathsep + "/bin")
     monkeypatch.setattr(driver, "PROC", tmp_path / "none")
     monkeypatch.setattr(driver, "WSL", tmp_path / "none")
+    monkeypatch.setattr(torch.version, "cuda", None)  # a CPU build, whatever this one is
     for name in (*facts.VARIABLES, *(variable for variables in facts.HOSTS.values() for variable in variables)):
         monkeypatch.delenv(name, raising=False)
 

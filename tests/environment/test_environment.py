@@ -130,9 +130,9 @@ def test_a_package_made_for_another_torch_is_told_in_its_own_terms(probe, monkey
 
 def test_a_package_that_was_changed_after_its_import_asks_for_a_restart(probe, monkeypatch) -> None:
     probe(DONE)
-    stale = types.ModuleType("safetensors")
+    stale = types.ModuleType("matplotlib")
     stale.__version__ = "0.0.1"  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "safetensors", stale)
+    monkeypatch.setitem(sys.modules, "matplotlib", stale)
     found = gradnb.environment()
     assert "is installed, but this kernel still runs 0.0.1" in titles(found) and "Restart the kernel" in repr(found)
 

@@ -42,6 +42,19 @@ BROKEN = {
             scaler.update()
         """,
     ),
+    "a batch that is skipped by the size of scaled gradients": (
+        "clip-scaled",
+        """
+        for _ in range(3):
+            opt.zero_grad()
+            scaler.scale(loss_of()).backward()
+            norm = torch.stack([p.grad.norm() for p in net.parameters()]).norm()
+            if norm > 100:  # <- here
+                continue
+            scaler.step(opt)
+            scaler.update()
+        """,
+    ),
     "clipping behind the step": (
         "clip-scaled",
         """
@@ -154,6 +167,34 @@ HEALTHY = {
             scaler.update()
             (table - y.mean(0)).pow(2).sum().backward()
             table_opt.step()
+        """,
+    "a batch that is skipped for its NaN": """
+        for _ in range(3):
+            opt.zero_grad()
+            scaler.scale(loss_of()).backward()
+            if all(torch.isfinite(p.grad).all() for p in net.parameters()):
+                scaler.step(opt)
+                scaler.update()
+        """,
+    "one limit for the parameters of two optimizers": """
+        first, last = torch.optim.SGD(net[0].parameters(), lr=0.1), torch.optim.SGD(net[2].parameters(), lr=0.1)
+        for _ in range(3):
+            first.zero_grad(); last.zero_grad()
+            scaler.scale(loss_of()).backward()
+            scaler.unscale_(first); scaler.unscale_(last)
+            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            scaler.step(first); scaler.step(last)
+            scaler.update()
+        """,
+    "the scale taken out by hand": """
+        for _ in range(3):
+            opt.zero_grad()
+            scaler.scale(loss_of()).backward()
+            for p in net.parameters():
+                p.grad.div_(scaler.get_scale())
+            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            opt.step()
+            scaler.update(scaler.get_scale())
         """,
     "a gradient penalty with scaled inner gradients": """
         for _ in range(3):

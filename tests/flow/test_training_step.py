@@ -218,6 +218,15 @@ HEALTHY = {
         for a, b in batches[:3]:
             opt.zero_grad(); F.mse_loss(head(body(a)), b).backward(); opt.step()
         """,
+    "a probe on a frozen model in eval mode": """
+        net[0].requires_grad_(False)
+        opt = torch.optim.SGD(net[2].parameters(), lr=0.1)
+        net.eval()
+        with torch.no_grad():
+            print("before", F.mse_loss(net(x), y))
+        for a, b in batches[:3]:
+            opt.zero_grad(); F.mse_loss(net(a), b).backward(); opt.step()
+        """,
     "a teacher in eval mode beside a student in training": """
         teacher = copy.deepcopy(net).eval().requires_grad_(False)
         for a, _ in batches[:3]:

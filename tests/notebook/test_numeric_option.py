@@ -113,6 +113,18 @@ def test_what_may_be_meant_is_no_error(shell: Shell, forward: str, backward: str
         assert "differs from the numeric gradient" in found.title and found.fix.startswith("Fine if it is meant")
 
 
+def test_a_gradient_left_out_where_nothing_starves_is_a_warning(shell: Shell) -> None:
+    cell = IMPORTS + HALF.replace("(grad * x * weight).sum(0)", "None") + TRAIN.replace("APPLY", "Scale.apply(first(x), weight) + weight")
+    _, [found] = checked(shell, cell)
+    assert found.severity == "warning" and "gives no gradient for argument 2 (`weight`)" in found.title
+
+
+def test_a_backward_that_is_not_written_and_not_used_is_a_remark(shell: Shell) -> None:
+    use = TRAIN.replace("APPLY", "first(x) * weight").replace("    loss.backward", "    Own.apply(first(x))\n    loss.backward")
+    _, [found] = checked(shell, IMPORTS + function("3 * x", "grad.not_written()") + use)
+    assert found.severity == "info" and "raises AttributeError" in found.title
+
+
 def test_a_quantizer_with_a_learned_step_is_one_remark(shell: Shell) -> None:
     body = function("(x / step).round() * step", "grad, grad.sum() * 0.1", "x, step")
     use = TRAIN.replace("APPLY", "Own.apply(first(x), step) * weight").replace(
@@ -199,3 +211,9 @@ def test_the_context_manager_has_it_too() -> None:
         Own.apply(weight).sum().backward()
     [found] = [f for f in report.findings if f.cause == "custom-function"]
     assert found.severity == "error" and found.location.file == __file__ and found.location.code == "return grad"
+
+
+def test_a_function_is_compared_for_each_set_of_arguments_that_require_grad(shell: Shell) -> None:
+    calls = "(Scale.apply(first(x), weight.detach()) + Scale.apply(first(x).detach(), weight))"
+    _, [found] = checked(shell, IMPORTS + HALF + TRAIN.replace("APPLY", calls))
+    assert found.severity == "error" and "argument 2 (`weight`) is 2.00x too small" in found.title

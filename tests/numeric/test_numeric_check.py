@@ -35,6 +35,8 @@ from torch import nn
 import gradnb
 from gradnb.errors import UsageError
 
+torch.manual_seed(1)  # for the inputs that are drawn while the tests are collected
+
 
 @pytest.fixture(autouse=True)
 def seed() -> None:
@@ -88,10 +90,11 @@ def test_each_mistake_is_called_by_its_name(function, shapes, kind, said) -> Non
 @pytest.mark.parametrize(
     ("function", "inputs", "hint"),
     [
-        (MeanAsSum, [torch.randn(4, 3, requires_grad=True), torch.randn(4, 3)], "12 is the number of elements of x"),
-        (LastColumn, [torch.randn(4, 3)], "only where index 1 is 2"),
+        (MeanAsSum, [torch.arange(12.0).reshape(4, 3).requires_grad_(), torch.ones(4, 3)], "12 is the number of elements of x"),
+        (LastColumn, [torch.arange(12.0).reshape(4, 3)], "only where index 1 is 2"),
+        (LastColumn, [torch.tensor([[1.0, 2.0, 1e-9], [1.0, -2.0, 3.0]])], "only where index 1 is 2"),
         (Clamp, [torch.tensor([-1.0, 2.0, -3.0, 0.5])], "only where the input is negative"),
-        (ComplexSquare, [torch.randn(3, dtype=torch.complex64)], "conjugate of the derivative"),
+        (ComplexSquare, [torch.tensor([1 + 2j, 3 - 1j, -1j])], "conjugate of the derivative"),
     ],
 )
 def test_a_hint_says_what_the_numbers_have_in_common(function, inputs, hint) -> None:
@@ -126,7 +129,7 @@ def test_a_backward_that_differs_on_purpose_is_allowed_for_in_words(function) ->
         (lambda x: torch.where(x > 0, x.log(), torch.full_like(x, float("-inf"))), torch.tensor([1.0, -1.0])),
         (nn.LSTM(3, 4), (torch.randn(5, 2, 3), (torch.zeros(1, 2, 4), torch.zeros(1, 2, 4)))),
         (nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.GELU(), nn.Dropout(0.5)), torch.randn(6, 3)),
-        (nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), torch.randn(2, 3, 8)),
+        (nn.TransformerEncoderLayer(4, 1, 4, batch_first=True), torch.randn(1, 3, 4)),
     ],
 )
 def test_what_is_right_is_called_right(fn, inputs) -> None:
@@ -161,10 +164,12 @@ def test_one_wrong_number_among_thousands_is_found_and_named() -> None:
         @staticmethod
         def backward(ctx, grad):
             out = 3 * grad * ctx.saved_tensors[0] ** 2
-            out[77, 5] += 0.5
+            out[77, 5] *= 1.5
             return out
 
-    result = gradnb.numeric_check(OneWrong, torch.randn(200, 20))
+    x = torch.randn(200, 20)
+    x[77, 5] = 0.5  # not among the largest, which are looked at first
+    result = gradnb.numeric_check(OneWrong, x)
     assert only(result).index == (77, 5) and result.gradients[0].of == 4000
     assert "65 of 4000" in repr(result)
 
@@ -328,6 +333,29 @@ def test_a_wrong_use_is_refused_with_what_to_do(options, said) -> None:
     with pytest.raises(UsageError) as refused:
         gradnb.numeric_check(**({"fn": torch.relu, "inputs": torch.randn(3)} | options))
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("fn", "inputs", "said"),
+    [
+        (torch.sin, torch.randn(3, device="meta"), "on the meta device"),
+        (torch.sin, torch.eye(3).to_sparse(), "is sparse"),
+        (nn.LazyLinear(3), torch.randn(2, 3), "call it once on a batch first"),
+    ],
+)
+def test_tensors_without_plain_numbers_are_refused(fn, inputs, said) -> None:
+    with pytest.raises(UsageError, match=said):
+        gradnb.numeric_check(fn, inputs)
+
+
+def test_tensors_of_every_other_kind_are_taken() -> None:
+    with torch.inference_mode():
+        inference = torch.randn(3)
+        assert gradnb.numeric_check(torch.sin, inference) and torch.is_inference_mode_enabled()
+    for x in (inference, torch.randn(3, 1).expand(3, 4), torch.randn(0, 4), torch.tensor(1.0), nn.Parameter(torch.randn(3)).half()):
+        assert gradnb.numeric_check(torch.sin, x)
+    assert gradnb.numeric_check(lambda x, s: s @ x, (torch.randn(3, 2), torch.eye(3).to_sparse()))
+    assert gradnb.numeric_check(torch.compile(nn.Linear(3, 2), backend="eager"), torch.randn(4, 3))
 
 
 def test_a_module_that_cannot_be_copied_is_refused() -> None:

@@ -50,14 +50,17 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
 
 
-def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Python on its own, to compare with."""
+def python(folder: Path, *arguments: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Python on its own, to compare with; ``path`` is a further folder to import from."""
+    variables = environment()
+    if path is not None:
+        variables["PYTHONPATH"] += os.pathsep + str(path)
     command = [sys.executable, *arguments]
-    return subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=LIMIT, check=False)
+    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=LIMIT, check=False)
 
 
-def gradnb(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return python(folder, "-m", "gradnb", *arguments)
+def gradnb(folder: Path, *arguments: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return python(folder, "-m", "gradnb", *arguments, path=path)
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
-from running import HEALTHY, MAIN, MODEL, gradnb, python
+from running import HEALTHY, gradnb, python
 
 LOOK = """\
 import os, pickle, sys
@@ -51,34 +50,31 @@ def test_stdout_is_the_scripts_own_and_the_report_goes_to_stderr(tmp_path: Path)
 
 
 ENDINGS = {
-    "raises": "    main()\n    torch.ones(2) @ torch.ones(3)\n",
-    "raises from another error": "    try:\n        nn.functional.cross_entropy(torch.ones(2, 3), torch.ones(5).long())\n"
-    "    except ValueError as error:\n        raise KeyError('missing') from error\n",
-    "has its own hook": "    sys.excepthook = lambda *error: print('hook', error[0], error[2].tb_lineno, file=sys.stderr)\n    1 / 0\n",
-    "exits with a number": "    main()\n    sys.exit(3)\n",
-    "exits with words": "    sys.exit('no data')\n",
-    "exits with nothing": "    sys.exit()\n",
-    "ends at once": "    main()\n    import os\n    os._exit(7)\n",
-    "interrupts itself": "    raise KeyboardInterrupt\n",
+    "raises inside torch": "import torch\ntorch.ones(2) @ torch.ones(3)\n",
+    "raises from another error": "import torch\ntry:\n    torch.nn.functional.cross_entropy(torch.ones(2, 3), torch.ones(5).long())\n"
+    "except ValueError as error:\n    raise KeyError('missing') from error\n",
+    "has its own hook": "sys.excepthook = lambda *error: print('hook', error[0], error[2].tb_lineno, file=sys.stderr)\n1 / 0\n",
+    "exits with a number": "sys.exit(3)\n",
+    "exits with words": "sys.exit('no data')\n",
+    "exits with nothing": "sys.exit()\n",
+    "ends at once": "import os\nos._exit(7)\n",
+    "interrupts itself": "raise KeyboardInterrupt\n",
+    "is no python": "x = = 1\n",
 }
 
 
 @pytest.mark.parametrize("ending", list(ENDINGS))
 def test_a_script_ends_as_it_would_alone(tmp_path: Path, ending: str) -> None:
-    text = MODEL.replace("self.head(h)", "self.head(h.clone())") + MAIN.replace("    main()\n", ENDINGS[ending])
-    (tmp_path / "train.py").write_text(text)
+    (tmp_path / "train.py").write_text("import sys\nprint('begun', flush=True)\n" + ENDINGS[ending])
     alone, checked = python(tmp_path, "train.py"), gradnb(tmp_path, "--quiet", "train.py")
     assert (checked.returncode, checked.stdout, checked.stderr) == (alone.returncode, alone.stdout, alone.stderr)
 
 
-@pytest.mark.parametrize("text", ["import torch\nx = 1\nx = = 2\n", "x = 'abc\n", "x = 1\n\0", "def f():\nreturn 1\n"])
-def test_what_is_no_python_is_shown_at_its_line_as_python_shows_it(tmp_path: Path, text: str) -> None:
-    (tmp_path / "broken.py").write_text(text)
-    checked = gradnb(tmp_path, "broken.py")
+def test_a_binary_file_is_no_python_either(tmp_path: Path) -> None:
+    (tmp_path / "model.pt").write_bytes(b"PK\x03\x04\0\0")
+    checked = gradnb(tmp_path, "model.pt")
     assert checked.returncode == 1
-    assert "Error: " in checked.stderr and "gradnb" not in checked.stderr and "runpy" not in checked.stderr
-    if "\0" not in text:
-        assert checked.stderr == python(tmp_path, "broken.py").stderr
+    assert 'model.pt", line 1' in checked.stderr and "SyntaxError: " in checked.stderr and "gradnb" not in checked.stderr
 
 
 def test_a_package_that_fails_while_it_is_imported_shows_its_own_frames(tmp_path: Path) -> None:
@@ -92,7 +88,7 @@ def test_a_package_that_fails_while_it_is_imported_shows_its_own_frames(tmp_path
     assert "gradnb" not in checked.stderr.replace(str(tmp_path), "") and "frozen" not in checked.stderr
 
 
-def test_a_pipe_that_closes_early_is_no_error_of_gradnbs(tmp_path: Path) -> None:
-    (tmp_path / "train.py").write_text(HEALTHY + "    sys.stderr.close()\n")
-    done: subprocess.CompletedProcess[str] = gradnb(tmp_path, "train.py")
+def test_a_script_that_closes_its_stderr_gets_no_report_and_no_error(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("import sys\nsys.stderr.close()\n")
+    done = gradnb(tmp_path, "train.py")
     assert (done.returncode, done.stderr) == (0, "")

@@ -11,7 +11,7 @@ import pytest
 
 from gradnb.recorder.recording import Location
 from gradnb.report.finding import Finding
-from gradnb.report.report import ParameterRow, RaisedRow, Report
+from gradnb.report.report import ParameterRow, RaisedRow, Report, StepRow
 from gradnb.script.merge import merge
 from gradnb.script.ranks import Ranks, join
 
@@ -25,8 +25,8 @@ def row(name: str, gradient: str) -> ParameterRow:
     return ParameterRow(name, (1,), "float32", "cpu", True, True, gradient, 1.0 if gradient == "ok" else None, 0, True)
 
 
-def never() -> bool:
-    return False
+def long() -> float:
+    return 60.0
 
 
 def test_what_every_rank_found_stands_once_and_the_rest_names_its_rank() -> None:
@@ -48,6 +48,12 @@ def test_what_every_rank_found_stands_once_and_the_rest_names_its_rank() -> None
 def test_a_parameter_is_shown_as_it_fares_on_the_worst_rank() -> None:
     merged = merge({0: Report(parameters=[row("a", "ok"), row("b", "nan")]), 1: Report(parameters=[row("a", "none"), row("b", "ok")])}, {})
     assert [(p.name, p.gradient) for p in merged.parameters] == [("a", "none"), ("b", "nan")]
+
+
+def test_a_rank_that_has_not_trained_yet_says_nothing_about_gradients() -> None:
+    step = [StepRow("step", None, True)]
+    merged = merge({0: Report(parameters=[row("a", "none")]), 1: Report(parameters=[row("a", "ok")], steps=step)}, {})
+    assert [p.gradient for p in merged.parameters] == ["ok"]
 
 
 def test_a_rank_without_a_report_and_a_rank_that_raised_are_named() -> None:
@@ -88,8 +94,9 @@ def test_a_dead_rank_is_named_at_once_and_a_report_of_an_earlier_run_is_not_take
     first = Ranks(0, 0, 2, tmp_path)
     first._started += 3600
     first.hand_in(Report())
-    assert first.prints(never)
-    found = first.gather(60, never)
+    assert first.prints(long)
+    found = first.gather(long)
+    assert not old.prints(long)  # it has been printed
     assert list(found.reports) == [0] and found.running == []
     assert found.silent == {1: "its process ended without one (killed, os._exit, or a crash)"}
     assert not tmp_path.exists()
@@ -100,9 +107,9 @@ def test_a_rank_that_still_runs_is_waited_for_and_no_longer_than_that(tmp_path: 
     assert (tmp_path / "1.alive").read_text() == str(os.getpid())
     first.hand_in(Report())
     second.hand_in(Report(notes=["here"]))
-    assert not second.prints(never)
+    assert not second.prints(long)
     (tmp_path / "1.report").unlink()
-    found = first.gather(0.2, never)
+    found = first.gather(lambda: 0.2)
     assert found.running == [1] and found.silent == {1: "it was still running when this was printed"}
 
 
@@ -110,9 +117,9 @@ def test_where_the_first_rank_is_gone_the_next_one_prints(tmp_path: Path) -> Non
     Ranks(0, 0, 2, tmp_path)
     second = Ranks(1, 1, 2, tmp_path)
     second.hand_in(Report())
-    assert not second.prints(never)
+    assert not second.prints(long)
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     (tmp_path / "0.alive").write_text(str(gone.pid))
-    assert second.prints(never)
-    assert list(second.gather(60, never).silent) == [0]
+    assert second.prints(long)
+    assert list(second.gather(long).silent) == [0]

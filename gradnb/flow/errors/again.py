@@ -72,17 +72,26 @@ def _crossing(recording: Recording, event: Event) -> Crossing | None:
     for earlier in reversed(recording.events[:position]):
         if earlier.kind not in ("backward", "grad") or earlier.retain or not earlier.losses:
             continue
-        common = mine & history(graph.cone(earlier.losses))
-        if any(_keeps(recording, v) for v in common):
-            return crossing(recording, cone, common, mine, earlier)
+        common = shared(recording, mine, history(graph.cone(earlier.losses)))
+        found = crossing(recording, cone, common, mine, earlier) if any(_keeps(recording, v) for v in common) else None
+        if found is not None:
+            return found
     return None
 
 
-def crossing(recording: Recording, cone: Cone, common: set[int], mine: set[int], earlier: Event) -> Crossing:
+def shared(recording: Recording, mine: set[int], theirs: set[int]) -> set[int]:
+    """The values whose autograd nodes two losses have in common; the outputs of one call, such as an LSTM's, share a node."""
+    several = {op for v in theirs if (op := recording.values[v].op) >= 0 and len(recording.ops[op].outputs) > 1}
+    return {v for v in mine if v in theirs or recording.values[v].op in several}
+
+
+def crossing(recording: Recording, cone: Cone, common: set[int], mine: set[int], earlier: Event) -> Crossing | None:
     """Of the tensors on the border between the old graph and the new one, the one with most of the old graph behind it."""
     if any(loss in common for loss in cone.losses):
         return Crossing(next(v for v in cone.losses if v in common), -1, earlier, common)
     border = [e for v in mine - common for e in cone.edges.get(v, ()) if e.carries and e.source in common]
+    if not border:
+        return None
     weight = {e.source: sum(_keeps(recording, v) for v in cone.upstream(e.source) & common) for e in border}
     best = max(border, key=lambda e: (weight[e.source], -e.op))
     return Crossing(best.source, best.op, earlier, common)
@@ -115,7 +124,7 @@ def _place(recording: Recording, event: Event, found: Crossing) -> Place:
     if not producer:
         return Place("before", _assigned_before(recording, used) or recording.location(used))
     if found.op < 0 and earlier.stack != event.stack and not repeated:
-        return Place("twice", apart(recording, earlier.stack, event.stack))
+        return Place("twice", freeing(recording, earlier, event))
     if repeated:
         where = kept(recording, producer, used, earlier.stack, event.stack)
         return Place("loss" if found.op < 0 else "carried", where.location if where else recording.location(producer), _called(where))
@@ -125,7 +134,7 @@ def _place(recording: Recording, event: Event, found: Crossing) -> Place:
     if _moved_between(recording, event, found):
         where = kept(recording, producer, used, earlier.stack, event.stack)
         return Place("recompute", where.location if where else recording.location(producer), _called(where))
-    return Place("shared", apart(recording, earlier.stack, event.stack), _producer_name(recording, event, found))
+    return Place("shared", freeing(recording, earlier, event), _producer_name(recording, event, found))
 
 
 def _called(where: Kept | None) -> str:
@@ -152,6 +161,13 @@ def deciding(recording: Recording, stack: tuple[int, ...], keyword: str) -> Loca
         if not passed and (depth == 0 or given is None):
             return recording.sites[site]
     return recording.location(stack)
+
+
+def freeing(recording: Recording, earlier: Event, event: Event) -> Location | None:
+    """The backward call that freed the graph; where both run through one helper, the call of that helper."""
+    if earlier.stack and event.stack and earlier.stack[0] != event.stack[0]:
+        return recording.location(earlier.stack)
+    return apart(recording, earlier.stack, event.stack)
 
 
 def apart(recording: Recording, first: tuple[int, ...], second: tuple[int, ...]) -> Location | None:
@@ -242,7 +258,7 @@ def _finished(recording: Recording, event: Event, found: Crossing, place: Place)
     if found.op >= 0:
         relate(lead, recording.location(recording.ops[found.op].stack), "its old graph is used again here")
     freed = "autograd.grad()" if found.freed_by.kind == "grad" else "backward pass"
-    relate(lead, apart(recording, found.freed_by.stack, event.stack), f"this {freed} freed the graph")
+    relate(lead, freeing(recording, found.freed_by, event), f"this {freed} freed the graph")
     relate(lead, recording.location(event.stack), "the error is raised here")
     return lead
 

@@ -27,6 +27,7 @@ _ELEMENTWISE = (
     )
     | _PAIRING
 )
+_KEEPING = set("sum mean amax amin max min norm var std".split())
 _TOTAL = set("mean sum nanmean nansum".split())
 _SHAPING = set(
     "unsqueeze view reshape __getitem__ expand expand_as sum mean amax amin max min norm var std t T transpose permute repeat tile".split()
@@ -150,33 +151,42 @@ def _pairs(recording: Recording, a: int, b: int) -> tuple[int, int] | None:
 def _explicit(recording: Recording, value: int, made: int) -> bool:
     """Did the code ask for the axis of size 1 where it combines the two: ``x[:, None]``, ``unsqueeze``, ``keepdim=True``."""
     ops, values, sites = recording.ops, recording.values, recording.sites
-    here = sites[ops[made].stack[0]] if ops[made].stack else None
     for _ in range(12):
         born = values[value].op
         if born < 0:
             return False
         op = ops[born]
         source = op.inputs[0] if op.inputs else -1
-        if (
-            op.name in _SHAPING
-            and op.stack
-            and (
-                source < 0
-                or len(values[source].shape or ()) != len(values[value].shape or ())
-                or op.name not in ("view", "reshape", "sum", "mean")
-            )
-        ):
-            there = sites[op.stack[0]]
-            if here is None or there.filename != here.filename or there.function != here.function:
+        if op.name in _SHAPING and op.stack and _adds_the_axis(recording, op, value):
+            if not _same_function(recording, op, ops[made]):
                 return False
-            if here.function == "<module>" or not values[value].requires_grad:
+            if sites[op.stack[0]].function == "<module>" or not values[value].requires_grad:
                 return _same_statement(recording, op, ops[made])
             return True
+        if op.name in _SHAPING and source >= 0 and op.name not in _ELEMENTWISE:
+            return False
         if op.name not in _ELEMENTWISE or source < 0:
             return False
         same = [v for v in op.inputs if values[v].shape == values[value].shape]
         value = same[0] if same else source
     return False
+
+
+def _adds_the_axis(recording: Recording, op: Op, value: int) -> bool:
+    """Does the axis of size 1 come about here: by an axis more, by a reduction that keeps it, or by a view of the same size."""
+    before = recording.values[op.inputs[0]].shape or () if op.inputs else ()
+    after = recording.values[value].shape or ()
+    if op.name in _KEEPING:
+        return len(before) == len(after)
+    return len(after) > len(before) or op.name in ("view", "reshape", "t", "T", "transpose", "permute", "expand")
+
+
+def _same_function(recording: Recording, a: Op, b: Op) -> bool:
+    slicer = graph_of(recording).slicer
+    if not a.stack or not b.stack:
+        return False
+    first, second = slicer.at(recording.sites[a.stack[0]]), slicer.at(recording.sites[b.stack[0]])
+    return first is not None and second is not None and first[1] is second[1]
 
 
 def _same_statement(recording: Recording, a: Op, b: Op) -> bool:

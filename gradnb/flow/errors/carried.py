@@ -11,6 +11,7 @@ from ...recorder.slices import Slice
 from ...recorder.source import Scope, Source, span
 from ..cuts import graph_of
 from ..places import locate
+from .sources import behind
 
 _KEEPERS = set("append appendleft extend insert add push put store update setdefault copy_ __setitem__".split())
 _FREEING = set("detach detach_ item tolist numpy float int".split())
@@ -35,7 +36,9 @@ def kept(
     slicer = graph_of(recording).slicer
     reader = [recording.sites[s] for s in used]
     found = slicer.at(reader[0]) if reader else None
-    read = slicer.trace(reader, _operands(found[2])) if found is not None else Slice()
+    parts = _operands(found[2]) if found is not None else []
+    read = slicer.trace(reader, parts) if parts else Slice()
+    deeper = behind(recording, used, parts) if parts else read  # through the functions that the expression calls
     stores: list[Kept] = []
     confirmed: list[Kept] = []
     for depth, site in enumerate(made):
@@ -51,7 +54,7 @@ def kept(
         for kept_by, expression, name in _stores(source, scope, statement, node):
             entry = Kept(locate(recording, source, kept_by, location.function), name, True)
             stores.append(entry)
-            if _read(read, source, expression):
+            if _read(deeper, source, expression):
                 confirmed.append(entry)
         if confirmed:
             return confirmed[0]
@@ -60,7 +63,7 @@ def kept(
             local = Kept(locate(recording, source, statement, location.function), name, False)
             if name and any(_read(read, source, value) for value in _values(statement)):
                 return local
-            return next(_read_stores(recording, read), None) or (local if name or not stores else stores[0])
+            return next(_read_stores(recording, read), None) or (stores[0] if stores else local)
     return next(_read_stores(recording, read), None) or (stores[0] if stores else None)
 
 

@@ -129,13 +129,8 @@ def _source(recording: Recording, value: int) -> int:
         if made < 0:
             return value
         op = recording.ops[made]
-        if op.name in _CASTS or op.kind == "factory":
-            same = [v for v in op.inputs if values[v].dtype == values[value].dtype]
-            if op.kind == "factory" or not same:
-                return value
-        else:
-            same = [v for v in op.inputs if values[v].dtype == values[value].dtype]
-        if not same:
+        same = [v for v in op.inputs if values[v].dtype == values[value].dtype]
+        if op.kind == "factory" or op.name == "one_hot" or not same:
             return value
         if op.name in _MIXERS and len({values[v].op for v in same}) > 1 and not _by_a_library(recording, op):
             return last if values[last].op >= 0 else value  # it had to be one dtype there: what takes a part out again is to blame

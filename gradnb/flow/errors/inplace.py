@@ -8,7 +8,7 @@ from ...recorder.recording import Event, Op, Recording, Spoiled
 from ..cuts import graph_of, loss_text
 from ..graph import Graph
 from ..lead import Lead
-from .again import RANK, Place, apart, crossing, failed, history, relate
+from .again import RANK, Place, apart, crossing, failed, history, relate, shared
 from .built import constructor
 from .carried import kept
 from .leaf import leaf
@@ -137,12 +137,12 @@ def _kept_alive(recording: Recording, event: Event, spoiled: Spoiled) -> Place |
             continue
         if earlier.stack != event.stack:
             continue
-        common = mine & history(graph.cone(earlier.losses))
+        common = shared(recording, mine, history(graph.cone(earlier.losses)))
         if not common & set(recording.ops[spoiled.op].outputs):
             return None
         found = crossing(recording, cone, common, mine, earlier)
-        made = recording.values[found.value].op
-        if made < 0:
+        made = recording.values[found.value].op if found is not None else -1
+        if found is None or made < 0:
             return None
         used = recording.ops[found.op].stack if found.op >= 0 else event.stack
         where = kept(recording, recording.ops[made].stack, used, earlier.stack, event.stack)

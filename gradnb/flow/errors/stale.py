@@ -6,7 +6,7 @@ from ...recorder.recording import Event, Location, Recording
 from ..cuts import graph_of, loss_text
 from ..graph import Cone
 from ..lead import Lead
-from .again import Crossing, crossing, held, history, relate
+from .again import Crossing, crossing, held, history, relate, shared
 from .carried import kept
 
 
@@ -35,10 +35,10 @@ def _between(recording: Recording, before: Event, event: Event) -> Lead | None:
         return None
     cone = graph.cone(event.losses)
     mine = history(cone)
-    common = {v for v in mine & history(graph.cone(before.losses)) if not _looks_into(recording, cone, v)}
-    if not common:
+    both = shared(recording, mine, history(graph.cone(before.losses)))
+    found = crossing(recording, cone, {v for v in both if not _looks_into(recording, cone, v)}, mine, before)
+    if found is None:
         return None
-    found = crossing(recording, cone, common, mine, before)
     behind = cone.live.get(found.value, 0)
     moved = [e for e in steps if e.optimizer is not None and held(recording, e.optimizer) & behind]
     if not moved:

@@ -2,9 +2,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
-config = LlamaConfig(
-    vocab_size=60, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2
-)
+config = LlamaConfig(vocab_size=60, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)
 base = LlamaForCausalLM(config)
 model = get_peft_model(base, LoraConfig(r=4, target_modules=["q_proj", "v_proj"]))
 base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})

@@ -1,7 +1,6 @@
 import torch
-import torch.nn.functional as F
-from torch import nn
 from sentence_transformers.losses import CosineSimilarityLoss
+from torch import nn
 from transformers import BertConfig, BertModel
 
 
@@ -23,9 +22,7 @@ model = Encoder()
 criterion = CosineSimilarityLoss(model)
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 for _ in range(3):
-    pair = [
-        {"input_ids": torch.randint(0, 60, (6, 8)), "attention_mask": torch.ones(6, 8, dtype=torch.long)} for _ in range(2)
-    ]
+    pair = [{"input_ids": torch.randint(0, 60, (6, 8)), "attention_mask": torch.ones(6, 8, dtype=torch.long)} for _ in range(2)]
     optimizer.zero_grad()
     loss = criterion(pair, torch.rand(6))
     loss.backward()

@@ -2,7 +2,7 @@ import torch
 import torch.nn.functional as F
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
-from torch_geometric.nn import GINConv, MLP, SAGEConv, global_add_pool
+from torch_geometric.nn import MLP, GINConv, SAGEConv, global_add_pool
 
 
 def graph(label):

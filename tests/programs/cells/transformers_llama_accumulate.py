@@ -1,9 +1,7 @@
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-config = LlamaConfig(
-    vocab_size=60, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2
-)
+config = LlamaConfig(vocab_size=60, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)
 model = LlamaForCausalLM(config)
 model.gradient_checkpointing_enable()
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)

@@ -12,7 +12,7 @@ model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
 
 
 def encode(x):
-    with torch.inference_mode():  # <- here inference-tensor
+    with torch.inference_mode():  # <- here no-grad
         return model["encoder"](x).relu()
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 
-from ..recorder.recording import Op, Recording
-from .cuts import graph_of
-from .graph import Cone
+from ...recorder.recording import Op, Recording
+from ..cuts import graph_of
+from ..graph import Cone
 
 LINEAR = set(
-    "add sub mul div neg mean sum nanmean __add__ __sub__ __radd__ __rsub__ __mul__ __rmul__ __truediv__ __neg__ rsub subtract multiply divide "
-    "true_divide to float double half bfloat16 type squeeze unsqueeze view reshape flatten __getitem__ stack cat concat concatenate clone "
+    "add sub mul div neg mean sum nanmean __add__ __sub__ __radd__ __rsub__ __mul__ __rmul__ __truediv__ __neg__ rsub subtract multiply "
+    "divide true_divide to float double half bfloat16 type squeeze unsqueeze view reshape flatten __getitem__ stack cat concat concatenate clone "
     "contiguous permute transpose expand expand_as select __iadd__ __isub__ add_ sub_ mul_ div_ t broadcast_tensors".split()
 )
 SUBTRACT = set("sub __sub__ subtract __isub__ sub_".split())
@@ -77,7 +77,7 @@ def _method(recording: Recording, op: Op) -> str:
 
 def _is_result(recording: Recording, op: Op) -> bool:
     """Is the operation's value what the function around it returns."""
-    from .places import statement_of
+    from ..places import statement_of
 
     found = statement_of(recording, recording.sites[op.stack[0]])
     expression = graph_of(recording).slicer.at(recording.sites[op.stack[0]])
@@ -109,7 +109,16 @@ def spread(recording: Recording, cone: Cone, value: int) -> int:
     """The value at which a quantity is first used in more than one way, past sums and changes of shape."""
     for _ in range(8):
         edges = [e for e in cone.children.get(value, ()) if e.carries]
-        if len(edges) != 1 or recording.ops[edges[0].op].name not in ("sum", "view", "reshape", "squeeze", "unsqueeze", "flatten", "float", "to"):
+        if len(edges) != 1 or recording.ops[edges[0].op].name not in (
+            "sum",
+            "view",
+            "reshape",
+            "squeeze",
+            "unsqueeze",
+            "flatten",
+            "float",
+            "to",
+        ):
             break
         value = edges[0].target
     return value
@@ -155,7 +164,19 @@ def scored(recording: Recording, cone: Cone, value: int) -> list[tuple[int, int]
                 if other >= 0 and not recording.values[other].requires_grad and _several(shape):
                     found.append((edge.op, other))
                     continue
-            passes = op.name in ("neg", "__neg__", "sum", "squeeze", "unsqueeze", "view", "reshape", "stack", "cat", "__getitem__", "flatten")
+            passes = op.name in (
+                "neg",
+                "__neg__",
+                "sum",
+                "squeeze",
+                "unsqueeze",
+                "view",
+                "reshape",
+                "stack",
+                "cat",
+                "__getitem__",
+                "flatten",
+            )
             follows = passes or op.name in ("exp", *SUBTRACT)  # a ratio of two policies
             if follows and edge.target not in seen and len(seen) < 40:
                 seen.add(edge.target)

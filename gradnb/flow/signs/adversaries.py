@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 
-from ..recorder.recording import Event, Op, Recording
-from .cuts import graph_of
-from .graph import Cone
-from .lead import Lead
-from .rounds import feeds, held, parting
-from .terms import ERRORS, terms
+from ...recorder.recording import Event, Op, Recording
+from ..cuts import graph_of
+from ..graph import Cone
+from ..lead import Lead
+from ..rounds import feeds, held, parting
+from .entry import make
+from .terms import ERRORS, terms, way
 
 # terms of the field: what a critic is fitted to when it stands for a value, and when for a cost, which is to be lowered
 _REWARDS = re.compile(r"reward|returns\b|gamma|discount", re.IGNORECASE)
@@ -18,8 +19,6 @@ _COSTS = re.compile(r"cost|constraint|risk|energy|penalt", re.IGNORECASE)
 
 def adversaries(recording: Recording) -> list[Lead]:
     """A lead for each pair of optimizers whose losses push the output of the second's module the same way."""
-    from .sign import make
-
     stepping = [i for i, o in enumerate(recording.optimizers) if o.steps]
     first: dict[tuple, Event] = {}
     for event in recording.events:
@@ -33,13 +32,13 @@ def adversaries(recording: Recording) -> list[Lead]:
                 if not feeds(recording, event) & held(recording, ours):
                     continue
                 others = list(first.values())
-                lead = _helped(recording, event, others, ours, theirs, make) or _lowered(recording, event, others, ours, theirs, make)
+                lead = _helped(recording, event, others, ours, theirs) or _lowered(recording, event, others, ours, theirs)
                 if lead is not None:
                     return [lead]
     return []
 
 
-def _helped(recording: Recording, event: Event, events: list[Event], ours: int, theirs: int, make) -> Lead | None:  # type: ignore[no-untyped-def]
+def _helped(recording: Recording, event: Event, events: list[Event], ours: int, theirs: int) -> Lead | None:
     """Does our loss push the judgement of what we made the same way as the judge's own loss does."""
     made_by_us, judges = held(recording, ours), held(recording, theirs)
     cone = graph_of(recording).cone(event.losses)
@@ -65,7 +64,7 @@ def _helped(recording: Recording, event: Event, events: list[Event], ours: int, 
     return None
 
 
-def _lowered(recording: Recording, event: Event, events: list[Event], ours: int, theirs: int, make) -> Lead | None:  # type: ignore[no-untyped-def]
+def _lowered(recording: Recording, event: Event, events: list[Event], ours: int, theirs: int) -> Lead | None:
     """Does our loss push down the judgement of what we made, while the judge is fitted to rewards: values are to be raised."""
     made_by_us, judges = held(recording, ours), held(recording, theirs)
     cone = graph_of(recording).cone(event.losses)
@@ -117,7 +116,5 @@ def _owns(recording: Recording, root: str, numbers: int) -> bool:
 
 def _end(recording: Recording, cone: Cone, value: int, op: int) -> int:
     """The first op outside of the module that works on the judgement, past mere averages that stand in the same expression."""
-    from .terms import way
-
     ops = way(cone, value)
     return ops[0] if ops else op
