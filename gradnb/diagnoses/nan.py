@@ -117,6 +117,12 @@ def _words(lead: Lead) -> tuple[str, str, str]:
     name = quote(str(details["name"])) if details.get("name") else ""
     if phase == "input":
         given = name or "a value"
+        if details.get("made"):
+            return (
+                f"{subject(lead, 'this line')} puts {state} into the data",
+                f"{sentence(given)} came into torch with {state}; of all that it is made of, this line is the one that can make it.",
+                "Fill or drop what is missing, and guard the logarithm or the division, before the data goes into a tensor.",
+            )
         return (
             f"{given} holds {state} before it is used here",
             f"{sentence(given)} was not computed in the recorded code: it came in with {state}, and this line is the first to use it.",
@@ -125,7 +131,7 @@ def _words(lead: Lead) -> tuple[str, str, str]:
     if phase == "parameter":
         return (
             f"{name or 'a parameter'} holds {state} from the start",
-            f"{sentence(name or 'the parameter')} was {state} before the first step: memory that was never filled, or a damaged checkpoint.",
+            f"{sentence(name or 'the parameter')} was {state} before the first step: memory never filled, or a damaged checkpoint.",
             "Initialise it: `torch.empty` gives whatever stood in memory; use `nn.init` or `torch.zeros`.",
         )
     if phase == "step":

@@ -28,7 +28,7 @@ from ._words import build, names, quote, sentence, subject, verb
 
 FIXES = {
     "gate": "Start the gate open: give its bias a large positive value (1 to 5), so that it passes the state on at first.",
-    "weights": "Start the weights larger: `nn.init.kaiming_normal_` (ReLU) or `nn.init.xavier_normal_` (tanh) keeps the scale from layer to layer.",
+    "weights": "Start the weights larger: `nn.init.kaiming_normal_` (ReLU) or `nn.init.xavier_normal_` (tanh) keeps the scale of a layer.",
     "factor": "Bring the factor to 1 (normalise it), or add a path that goes around the product.",
     "operation": "Use an operation whose slope is near 1 (ReLU or GELU in place of sigmoid), a residual path or a normalisation between.",
 }

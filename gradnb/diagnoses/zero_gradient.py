@@ -39,6 +39,10 @@ KINDS = {
         "multiplies the gradient by zero",
         "Look at the factor: a mask, a weight or a scale is zero for all elements. Give it a value, or leave the term out.",
     ),
+    "died": (
+        "is off for every sample since one step threw the weights away",
+        "Lower the learning rate, clip the gradient, or use an activation with a slope everywhere, such as `F.leaky_relu` or `F.gelu`.",
+    ),
     "constant": (
         "normalises over a single element, so its result does not depend on its input",
         "Normalise over a dimension with more than one element, or leave the normalisation out.",

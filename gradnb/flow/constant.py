@@ -19,7 +19,12 @@ def constants(recording: Recording) -> list[Lead]:
     explained: set[int] = recording.memo.setdefault("explained", set())
     leads = []
     for index, kind, blamed in [*_of_one(recording), *_even(recording)]:
-        numbers = [n for n in _only_through(recording, index) if n not in explained]
+        same = [
+            i
+            for i, op in enumerate(recording.ops)
+            if op.stack[:1] == recording.ops[index].stack[:1] and op.name == recording.ops[index].name
+        ]
+        numbers = [n for n in _only_through(recording, same) if n not in explained]
         if not numbers:
             continue
         op = recording.ops[blamed]
@@ -79,16 +84,15 @@ def consumer(recording: Recording, index: int) -> int:
     return index
 
 
-def _only_through(recording: Recording, index: int) -> list[int]:
-    """The parameters whose every way to a loss leads through an op."""
+def _only_through(recording: Recording, calls: list[int]) -> list[int]:
+    """The parameters whose every way to a loss leads through one of the calls (their own weights are no such)."""
     graph = graph_of(recording)
-    blocked = set(recording.ops[index].outputs)
+    blocked = {v for i in calls for v in recording.ops[i].outputs}
+    own = {recording.values[v].parameter for i in calls for v in recording.ops[i].inputs[1:]}
     inside: set[int] = set()
+    outside: set[int] = set()
     for losses in dict.fromkeys(e.losses for e in recording.events if e.kind == "backward" and e.ok and e.losses):
         cone = graph.cone(losses)
-        if not blocked & set(cone.order):
-            continue
-        fed = cone.fed()
         free: set[int] = set()
         todo = [v for v in losses if v not in blocked]
         while todo:
@@ -97,9 +101,8 @@ def _only_through(recording: Recording, index: int) -> list[int]:
                 continue
             free.add(value)
             todo.extend(e.source for e in cone.edges.get(value, ()) if e.carries and e.source not in blocked)
-        reached = {recording.values[v].parameter for v in free}
-        # only what lies in front of the op itself: its own weight and bias learn
-        own = {recording.values[v].parameter for v in recording.ops[index].inputs[1:]}
-        ahead = {recording.values[v].parameter for value in recording.ops[index].inputs[:1] for v in cone.upstream(value)}
-        inside |= {n for n in ahead - reached - own if n >= 0 and fed >> n & 1}
-    return sorted(n for n in inside if recording.parameters[n].optimizer is not None)
+        outside |= {recording.values[v].parameter for v in free}
+        for i in calls:
+            if blocked & set(cone.edges) and recording.ops[i].inputs:
+                inside |= {recording.values[v].parameter for v in cone.upstream(recording.ops[i].inputs[0])}
+    return sorted(n for n in inside - outside - own if n >= 0 and recording.parameters[n].optimizer is not None)

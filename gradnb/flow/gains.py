@@ -138,8 +138,8 @@ def _passes(op: Op) -> bool:
     return (
         op.name
         in (
-            "add __add__ __radd__ sub linear addmm matmul __matmul__ mm chunk split unbind __getitem__ view reshape squeeze unsqueeze select "
-            "layer_norm cat narrow conv1d conv2d transpose permute baddbmm __iadd__"
+            "add __add__ __radd__ sub linear addmm matmul __matmul__ mm chunk split unbind __getitem__ view reshape squeeze unsqueeze "
+            "select layer_norm cat narrow conv1d conv2d transpose permute baddbmm __iadd__"
         ).split()
     )
 

@@ -57,6 +57,8 @@ def _vanishing(recording: Recording) -> list[Lead]:
     for index in range(len(recording.optimizers)):
         steps = _steps(recording, index)
         for number in _negligible(recording, index, steps):
+            if number in recording.memo.get("explained", ()):
+                continue
             way = _way(recording, number)
             if -total(way) < FALL:
                 continue

@@ -6,6 +6,7 @@ from ..recorder.numeric import NonFinite, Numbers
 from ..recorder.recording import Event, Location, Recording
 from .cuts import graph_of
 from .lead import Lead
+from .origin import origin
 
 _OVERFLOWS = ("overflow", "unknown", "inf-meets-inf", "exp-overflow", "zero-times-inf", "parameter")
 _BAD = ("nan", "inf")
@@ -55,6 +56,12 @@ def _lead(recording: Recording, birth: NonFinite, severity: str) -> Lead:
     }
     if birth.phase == "input" and birth.op >= 0:
         lead.details["name"] = _argument(recording, birth)
+        made = origin(recording, birth.stack)
+        if made is not None and made != lead.location:
+            if lead.location is not None:
+                lead.related.append((lead.location, "it is used here first"))
+            lead.location, lead.details["made"] = made, True
+            lead.expression = graph_of(recording).slicer.text(made)
     if birth.parameters and birth.phase in ("parameter", "step"):
         lead.details["name"] = recording.parameters[birth.parameters[0]].name
     _relate(recording, birth, lead, grown)

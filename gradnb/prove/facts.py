@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from .claim import Kind
+
+_MANY = 2000  # names among which a different one is not searched for any more
 
 
 @dataclass(slots=True)
@@ -48,7 +50,9 @@ class Facts:
     problem: str = ""
 
 
-def known_as(name: str, names: Iterable[str]) -> str | None:
+def known_as(name: str, names: Collection[str]) -> str | None:
     """The name that a parameter has in another run: the module in front is left out where it is the only one so far."""
-    found = [other for other in names if other == name or other.endswith(f".{name}") or name.endswith(f".{other}")]
-    return name if name in found else found[0] if len(found) == 1 else None
+    if name in names or len(names) > _MANY:
+        return name if name in names else None
+    found = [other for other in names if other.endswith(f".{name}") or name.endswith(f".{other}")]
+    return found[0] if len(found) == 1 else None

@@ -62,8 +62,7 @@ def _try(claim: Claim, number: int, attempt: Attempt, plain: Facts, run: Run) ->
     fed = _fed(claim, facts)
     if not any(facts.hits.get(kind) for kind in attempt.own):
         return Proof(None, _nothing(claim, facts, line))
-    good = _term_lives(claim, number, plain, facts) if claim.inert else _all_good(claim, plain, facts, fed)
-    if not good:
+    if not _good(claim, number, plain, facts):
         return _failed(claim, facts, fed, line)
     rival = _rival(claim, number, plain)
     if rival:
@@ -72,7 +71,7 @@ def _try(claim: Claim, number: int, attempt: Attempt, plain: Facts, run: Run) ->
         )
     if attempt.without:
         alone = run(Attempt(attempt.own, attempt.without))
-        if alone.problem or _all_good(claim, plain, alone, _fed(claim, alone)):
+        if alone.problem or _good(claim, number, plain, alone):
             return Proof(False, f"not proven: the gradient comes back without a repair of {line} as well")
         others = " and ".join(f"line {spot.line}" for spot in attempt.without)
         return Proof(True, f"proven: with {line} and {others} repaired, {_told(claim, facts, fed)}; with {others} alone nothing comes back")
@@ -109,17 +108,17 @@ def _sated(claim: Claim, plain: Facts) -> str:
     return "they get a gradient" if any(one.state == "ok" for one in fed) else ""
 
 
-def _all_good(claim: Claim, plain: Facts, facts: Facts, fed: dict[str, Fed]) -> bool:
+def _good(claim: Claim, number: int, plain: Facts, facts: Facts) -> bool:
+    """Did the repair bring what the finding says is missing."""
+    if claim.inert:
+        return not facts.problem and _term_lives(claim, number, plain, facts)
+    fed = _fed(claim, facts)
     if not fed or facts.problem:
         return False
-    if (
-        not claim.affected
-        and not _wired(claim)
-        and (plain.raised is None or facts.raised is not None and plain.raised[0] == facts.raised[0])
-    ):
-        return False  # the error that the finding explains has to go
     if _wired(claim):
-        return all(one.state == "ok" and one.held and one.moved for one in fed.values())
+        return len(fed) >= len(claim.affected) and all(one.state == "ok" and one.held and one.moved for one in fed.values())
+    if not claim.affected and (plain.raised is None or facts.raised is not None and plain.raised[0] == facts.raised[0]):
+        return False  # the error that the finding explains has to go
     if any(one.state in ("none", "nan", "inf") for one in fed.values()):
         return False
     # an exact zero has good reasons of its own (a bias before a difference), as long as most are fed
@@ -181,7 +180,8 @@ def _failed(claim: Claim, facts: Facts, fed: dict[str, Fed], line: str) -> Proof
 
 
 def _they(fed: dict[str, Fed]) -> str:
-    return f"all {len(fed)} parameters receive" if len(fed) > 1 else "the parameter receives"
+    many = len(fed)
+    return f"all {many} parameters receive" if many > 2 else "both parameters receive" if many == 2 else "the parameter receives"
 
 
 def _told(claim: Claim, facts: Facts, fed: dict[str, Fed]) -> str:

@@ -23,7 +23,11 @@ class Prover:
     def __init__(self, cell: Cell, shell: Any = None):
         self.begun = time.monotonic()
         self.reason = why_not()
-        self.spare = Spare(cell, shell) if not self.reason else None
+        self.spare: Spare | None = None
+        try:
+            self.spare = Spare(cell, shell) if not self.reason else None
+        except OSError as error:  # no memory, or too many processes or open files
+            self.reason = f"a proof needs fork, which failed: {error.strerror}"
 
     def __call__(self, report: Report) -> None:
         took = time.monotonic() - self.begun

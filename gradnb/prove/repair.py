@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -16,6 +17,7 @@ from ..recorder.operations import Operation, describe
 from .claim import Kind, Spot
 from .surrogate import between, looks_up
 
+_DISTRIBUTIONS = os.path.join("torch", "distributions", "")
 _ADDING = set("add sub rsub add_ sub_ __add__ __radd__ __sub__ __rsub__ __iadd__ __isub__ stack cat sum".split())
 
 Place = tuple[str, int]
@@ -109,6 +111,16 @@ class RepairMode(TorchFunctionMode):
         if seen is not None and len(seen) < 64:
             flat = [a for arg in args for a in (arg if isinstance(arg, (list, tuple)) else (arg,))]
             seen.append(tuple(isinstance(a, torch.Tensor) and a.requires_grad for a in flat))
+
+
+def inside_library(frame: FrameType | None) -> bool:
+    """Is the running call one that torch.distributions makes for itself, on its way from the user's frame."""
+    between: FrameType | None = sys._getframe(2)
+    while between is not None and between is not frame:
+        if _DISTRIBUTIONS in between.f_code.co_filename:
+            return True
+        between = between.f_back
+    return False
 
 
 def decorated(repair: Repair) -> Spot | None:

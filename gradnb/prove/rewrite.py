@@ -116,7 +116,7 @@ def _swap(filename: str, wrapper: _Wrapper) -> None:
     fresh: dict[tuple[str, int], CodeType] = {}
     _collect(compile(source.tree, filename, "exec", dont_inherit=True), fresh)
     for one in gc.get_objects():
-        if isinstance(one, FunctionType) and one.__code__.co_filename == filename:
+        if type(one) is FunctionType and one.__code__.co_filename == filename:
             code = fresh.get((one.__code__.co_qualname, one.__code__.co_firstlineno))
             if code is not None and code.co_freevars == one.__code__.co_freevars:
                 one.__code__ = code

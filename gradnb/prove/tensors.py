@@ -9,7 +9,7 @@ import torch
 from ..recorder.operations import Operation
 from .carried import Carried, carry, leaves, plain, refold
 from .claim import Kind, Spot
-from .repair import Handler, Repair, exact
+from .repair import Handler, Repair, exact, inside_library
 from .surrogate import ranked, stand_in
 
 _NUMBERS = ("item", "__float__", "tolist")
@@ -137,7 +137,7 @@ def non_leaf(repair: Repair, spot: Spot, operation: Operation, func: Any, args: 
 
 def rounded(repair: Repair, spot: Spot, operation: Operation, func: Any, args: tuple, kwargs: dict) -> Any:
     """A stand-in gives the gradient that the operation has not got, and where that is zero here, the value too."""
-    if operation.kind not in ("op", "inplace") or operation.inplace or not torch.is_grad_enabled():
+    if operation.kind != "op" or not torch.is_grad_enabled() or inside_library(repair.frame()):
         return NotImplemented
     out = func(*args, **kwargs)
     kind = Kind.SMOOTH if Kind.SMOOTH in spot.kinds else Kind.ROUND

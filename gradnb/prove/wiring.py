@@ -45,7 +45,7 @@ class Wiring:
             # one that was handed an empty group is no more than where an iterator's end shows
             if repair.here(Kind.NOT_IN_OPTIMIZER) and all(group["params"] for group in this.param_groups):
                 self.built.append(weakref.ref(this))
-                self.before.update((id(t), weakref.ref(t)) for t in gc.get_objects() if isinstance(t, torch.nn.Parameter))
+                self.before.update((id(t), weakref.ref(t)) for t in _all(torch.nn.Parameter))
 
         optimizer.__init__ = __init__
 
@@ -74,24 +74,28 @@ class Wiring:
         if self.attributes:
             return self._meant()
         if self.given:
-            return self.given
+            named = {id(t) for t in self._named()}
+            return [t for t in self.given if id(t) in named]
         if not any(one() is optimizer for one in self.built) or not self._responsible(optimizer):
             return []
         return [t for t in self._named() if id(t) in self.before and self.before[id(t)]() is t]
 
     def _meant(self) -> list[torch.Tensor]:
-        """What hides behind the attributes that the claimed line assigns."""
+        """What hides behind the attributes that the claimed line assigns, as far as the finding names it."""
         found: dict[int, torch.Tensor] = {}
-        for module in _modules():
+        for module in _all(torch.nn.Module):
             owner = {cls.__name__ for cls in type(module).__mro__}
-            if any(name in owner or not name for name, _ in self.attributes):
-                for attribute, kind, _, tensors in hidden(module):
+            if "_parameters" in vars(module) and any(name in owner or not name for name, _ in self.attributes):
+                for attribute, kind, names, tensors in hidden(module):
                     if kind == "parameters" and any(attribute == known for _, known in self.attributes):
-                        found.update((id(tensor), tensor) for tensor in tensors)
+                        found.update((id(t), t) for name, t in zip(names, tensors) if self._affected(attribute + name))
         if found:
             self.repair.hit(Kind.UNREGISTERED)
             self._note(list(found.values()))
         return list(found.values())
+
+    def _affected(self, name: str) -> bool:
+        return not self.claim.affected or any(known == name or known.endswith(f".{name}") for known in self.claim.affected)
 
     def _named(self) -> list[torch.Tensor]:
         """The parameters that the finding names."""
@@ -121,10 +125,9 @@ class Wiring:
         self.repair.witnesses.extend(t for t in tensors if id(t) not in known)
 
 
-def _modules() -> Iterator[torch.nn.Module]:
-    for one in gc.get_objects():
-        if isinstance(one, torch.nn.Module) and "_parameters" in vars(one):
-            yield one
+def _all(kind: type) -> Iterator[Any]:
+    """Every living object of a class. Asked by type: an ``isinstance`` would wake proxies that pretend to be something."""
+    return (one for one in gc.get_objects() if issubclass(type(one), kind))
 
 
 def _assigned(claim: Claim) -> Iterator[tuple[str, str]]:

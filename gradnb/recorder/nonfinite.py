@@ -8,15 +8,17 @@ goes back through what autograd saved. A finite loss whose gradient is not: the 
 
 from __future__ import annotations
 
+import linecache
 import math
 import re
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .frames import USER
 from .numeric import NonFinite, numbers, options
-from .search import Search, saved_tensors, spans, state_of
-from .singular import CALLS, NODES, Point, floats, kind, points, standing
+from .search import Search, saved_tensors, spans
+from .singular import CALLS, NODES, Point, floats, kind, points, standing, state_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -170,8 +172,9 @@ class NonFiniteWatch:
         traceback: TracebackType | None = error.__traceback__
         said = f"{type(error).__name__}: {error}"
         while traceback is not None:
-            if self.recorder.frames.of_traceback(_only(traceback)):
-                said += " " + _line(traceback)
+            code = traceback.tb_frame.f_code
+            if self.recorder.frames.codes.get(id(code)) == USER:
+                said += " " + linecache.getline(code.co_filename, traceback.tb_lineno)
             for held in list(traceback.tb_frame.f_locals.values()):
                 tensors.extend(_tensors(held, 0))
             traceback = traceback.tb_next
@@ -269,16 +272,3 @@ def _tensors(held: Any, depth: int) -> list[torch.Tensor]:
     if depth < 1 and isinstance(held, torch.distributions.Distribution):
         return [t for item in list(vars(held).values()) for t in _tensors(item, depth + 1)]
     return []
-
-
-def _line(traceback: "TracebackType") -> str:
-    import linecache
-
-    return linecache.getline(traceback.tb_frame.f_code.co_filename, traceback.tb_lineno)
-
-
-class _only:
-    """One frame of a traceback, without those below it."""
-
-    def __init__(self, traceback: "TracebackType"):
-        self.tb_frame, self.tb_lasti, self.tb_next = traceback.tb_frame, traceback.tb_lasti, None

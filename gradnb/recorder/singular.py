@@ -18,14 +18,14 @@ _SUFFIX = re.compile(r"Backward\d*$")
 
 # Calls that can have such a node in them, by the name under which the function mode sees them.
 CALLS = frozenset(
-    "sqrt sqrt_ rsqrt div __truediv__ __rtruediv__ __itruediv__ __div__ __rdiv__ div_ true_divide divide reciprocal pow __pow__ __rpow__ float_power "
-    "log log2 log10 log1p logit xlogy special_xlogy norm vector_norm linalg_vector_norm linalg_norm matrix_norm linalg_matrix_norm acos "
-    "arccos asin arcsin acosh atanh arctanh hypot exp exp_ exp2 expm1 sinh cosh softmax log_softmax softmin logsumexp "
-    "gumbel_softmax std var std_mean var_mean normalize cosine_similarity cdist pdist pairwise_distance kl_div apply "
+    "sqrt sqrt_ rsqrt div __truediv__ __rtruediv__ __itruediv__ __div__ __rdiv__ div_ true_divide divide reciprocal pow __pow__ "
+    "__rpow__ float_power log log2 log10 log1p logit xlogy special_xlogy norm vector_norm linalg_vector_norm linalg_norm matrix_norm "
+    "linalg_matrix_norm acos arccos asin arcsin acosh atanh arctanh hypot exp exp_ exp2 expm1 sinh cosh softmax log_softmax softmin "
+    "logsumexp gumbel_softmax std var std_mean var_mean normalize cosine_similarity cdist pdist pairwise_distance kl_div apply "
     "scaled_dot_product_attention multi_head_attention_forward layer_norm batch_norm group_norm instance_norm rms_norm erfinv lgamma "
-    "digamma svd linalg_svd eigh linalg_eigh eig linalg_eig qr linalg_qr cholesky linalg_cholesky inverse inv linalg_inv det linalg_det "
-    "logdet slogdet linalg_slogdet solve linalg_solve dist renorm prod cumprod logcumsumexp binary_cross_entropy triplet_margin_loss "
-    "gaussian_nll_loss ctc_loss hinge_embedding_loss cosine_embedding_loss matrix_exp tan".split()
+    "digamma svd linalg_svd eigh linalg_eigh eig linalg_eig qr linalg_qr cholesky linalg_cholesky inverse inv linalg_inv det "
+    "linalg_det logdet slogdet linalg_slogdet solve linalg_solve dist renorm prod cumprod logcumsumexp binary_cross_entropy "
+    "triplet_margin_loss gaussian_nll_loss ctc_loss hinge_embedding_loss cosine_embedding_loss matrix_exp tan".split()
 )
 
 
@@ -123,6 +123,13 @@ def floats(tensor: torch.Tensor) -> bool:
     return (
         (tensor.is_floating_point() or tensor.is_complex()) and tensor.layout == torch.strided and readable(tensor) and tensor.numel() > 0
     )
+
+
+def state_of(tensor: torch.Tensor) -> str:
+    """ "ok", "inf", or "nan" where any element is."""
+    if not floats(tensor) or bool(torch.isfinite(tensor).all()):
+        return "ok"
+    return "nan" if bool(torch.isnan(tensor).any()) else "inf"
 
 
 def points(node: Any) -> Iterator[Point]:

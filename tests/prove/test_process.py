@@ -95,6 +95,15 @@ def test_random_numbers_are_the_same_in_the_proof_and_untouched_by_it(shell: She
     assert after == [shell.run(f"{source}").value for source in ("random.random()", "np.random.rand()", "torch.rand(1).item()")]
 
 
+def test_the_cell_computes_the_same_bits_with_a_proof_as_without(shell: Shell) -> None:
+    weights = []
+    for options in ("--prove", ""):
+        shell.run(SETUP)
+        shell.run(f"%%gradcheck {options}\n" + STEP * 3)
+        weights.append([parameter.detach().clone() for parameter in shell.names["head"].parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
+
+
 def test_what_a_cell_prints_and_displays_is_shown_once(shell: Shell) -> None:
     shell.run(SETUP)
     cell = STEP + "print('printed'); os.write(1, b''); display('displayed'); print('warned', file=sys.stderr)\n!echo shouted\n'value'"

@@ -60,6 +60,26 @@ def test_the_proof_stands_in_the_text_the_page_and_the_data_and_only_when_it_was
     assert "proven" not in ran.out and "proof" not in gradnb.last_report().to_dict()["findings"][0]  # type: ignore[union-attr]
 
 
+def test_the_other_lines_of_a_finding_are_tried_with_it_where_its_own_does_not_do(shell: Shell) -> None:
+    shell.run(
+        "%%gradcheck --prove\n"
+        "import torch\n"
+        "torch.manual_seed(0)\nvalues, head = torch.nn.Linear(4, 3), torch.nn.Linear(3, 1)\n"
+        "optimizer = torch.optim.SGD([*values.parameters(), *head.parameters()], lr=0.1)\n"
+        "def predict(x):\n"
+        "    with torch.no_grad():\n"
+        "        return values(x).numpy()\n"
+        "for _ in range(3):\n"
+        "    optimizer.zero_grad()\n"
+        "    head(torch.FloatTensor(predict(torch.randn(8, 4)))).pow(2).mean().backward()\n"
+        "    optimizer.step()\n"
+    )
+    finding = gradnb.last_report().findings[0]  # type: ignore[union-attr]
+    assert finding.cause == "numpy" and finding.location is not None and finding.location.line == 8
+    assert finding.proof is not None and finding.proof["proven"] is True
+    assert "with line 8 and line 7 repaired" in finding.proof["text"] and "with line 7 alone nothing" in finding.proof["text"]
+
+
 def test_a_cut_that_another_one_follows_is_proven_together_with_it(program) -> None:  # type: ignore[no-untyped-def]
     code = program(
         "import torch\n"

@@ -173,11 +173,11 @@ def _explicit(recording: Recording, value: int, made: int) -> bool:
 
 
 def _adds_the_axis(recording: Recording, op: Op, value: int) -> bool:
-    """Does the axis of size 1 come about here: by an axis more, by a reduction that keeps it, or by a view of the same size."""
+    """Is the axis of size 1 asked for here: ``unsqueeze``, ``x[:, None]``, ``view(-1, 1)``."""
     before = recording.values[op.inputs[0]].shape or () if op.inputs else ()
     after = recording.values[value].shape or ()
     if op.name in _KEEPING:
-        return len(before) == len(after)
+        return False  # keepdim=True is often a slip, and not how a matrix of pairs is asked for
     return len(after) > len(before) or op.name in ("view", "reshape", "t", "T", "transpose", "permute", "expand")
 
 
