@@ -47,13 +47,13 @@ def _words(lead: Lead) -> tuple[str, str, str]:
     if kind == "unseen":
         return (
             f"a tensor that {loss(lead)} needs was changed in place",
-            f"{subject(lead, 'This line')}{place(lead)} needs its operands in the backward pass, and one of them was overwritten afterwards.",
+            f"{subject(lead, 'This line')}{place(lead)} needs its operands in the backward pass, and one was overwritten afterwards.",
             "Do not write into it before `backward()`, or give this line a `.clone()`.",
         )
     if kind == "view":
         return (
             "a view is written in place that autograd cannot follow",
-            f"{subject(lead, 'This line')}{place(lead)} writes into one of several views of a tensor, or into a view that was made under no_grad.",
+            f"{subject(lead, 'This line')}{place(lead)} writes into one of several views of a tensor, or into one made under no_grad.",
             "Make a new tensor in place of the write, or collect the rows in a list and call `torch.stack`.",
         )
     if lead.details.get("module") is not None:

@@ -35,7 +35,9 @@ def find(recording: Recording) -> Iterator[Finding]:
         part = "a part of " if lead.details.get("view") else ""
         fix = "Wrap the write in `with torch.no_grad():`."
         if not lead.details.get("parameter"):
-            fix += " Where the tensor is to be filled and then differentiated, make it without `requires_grad=True`, or write into a `.clone()`."
+            fix += (
+                " A tensor that is filled first and differentiated then is made without `requires_grad=True`; or write into a `.clone()`."
+            )
         yield build(
             lead,
             title=f"{part}{whose} is changed in place while autograd records",

@@ -142,6 +142,13 @@ def _words(lead: Lead) -> tuple[str, str, str]:
             + (f" ({options})." if options else "."),
             "Look at the learning rate and `eps`: Adam with `eps=0` divides 0 by 0 where a gradient is zero.",
         )
+    if phase == "late":
+        step = int(dict(details.get("options") or {}).get("step", 0))
+        return (
+            f"the gradient of {name or 'a parameter'} is {state} at step {step}, after the steps that were recorded",
+            f"Only the first steps are recorded in full; at step {step} this optimizer step used a gradient that is {state}.",
+            f"Check again with `--steps {step}` (or `gradnb.check(steps={step})`): then the operation that made it is named.",
+        )
     how, fix = KINDS.get(str(details.get("kind")), ("", ""))
     if not how:
         how = f"gives the first {state}"

@@ -32,6 +32,7 @@ SOFT = {
     "sort": "Use the sorted values, not their indices, or a soft ranking.",
     "sample": "Draw with `dist.rsample()` where the distribution has it, `F.gumbel_softmax(logits)` for a choice, or learn by "
     "`-(reward * dist.log_prob(action)).mean()`.",
+    "compiled": "Run the cell once with `torch.compiler.set_stance(\"force_eager\")`: the check then sees the line inside.",
     "range": "Scale a fixed range: `low + (high - low) * torch.linspace(0, 1, count)`.",
     "compare": "Replace the comparison by a smooth one: `torch.sigmoid(sharpness * (x - threshold))`, or use a loss on `x` itself.",
 }
@@ -52,10 +53,13 @@ def find(recording: Recording) -> Iterator[Finding]:
         family = FAMILIES.get(operation, "")
         if lead.details.get("library") == "torch.distributions":
             named, family = "`.sample()`", "sample"
+        why = f"The result of {named}{place(lead)} jumps, so it has no gradient."
+        if operation == "compiled region":
+            why, family = f"Somewhere inside of this compiled call{place(lead)} the history is dropped.", "compiled"
         yield build(
             lead,
             title=cut_title(lead, subject(lead, named)),
-            explanation=f"The result of {named}{place(lead)} jumps, so it has no gradient. {consequence(lead)}",
+            explanation=f"{why} {consequence(lead)}",
             fix=SOFT.get(family, "Use a differentiable stand-in for this step, or learn from its result as a reward.") + after(lead),
         )
 

@@ -72,8 +72,8 @@ def _branch(lead: Lead) -> tuple[str, str, str]:
     name = _tensor(lead)
     return (
         f"{name} is not detached where only another network is trained, so two losses go through one graph",
-        f"{subject(lead, 'This line')}{place(lead)} takes {name} with its history, although the optimizer of that loss holds nothing behind it. "
-        "The first backward pass goes all the way and frees what the second one needs.",
+        f"{subject(lead, 'This line')}{place(lead)} takes {name} with its history, although the optimizer of that loss holds "
+        "nothing behind it. The first backward pass goes all the way and frees what the second one needs.",
         f"Pass {name if lead.details.get('name') else 'the tensor'} with `.detach()` here.",
     )
 
@@ -82,7 +82,8 @@ def _recompute(lead: Lead) -> tuple[str, str, str]:
     name = _tensor(lead)
     return (
         f"{name} is used for a second loss after the backward pass of the first",
-        f"{subject(lead, 'This line')}{place(lead)} makes {name} once. The first loss frees its graph, and the optimizer then changes the weights behind it.",
+        f"{subject(lead, 'This line')}{place(lead)} makes {name} once. The first loss frees its graph, and the optimizer then changes "
+        "the weights behind it.",
         "Compute it anew for the second loss, or add both losses and call `backward()` once before the step.",
     )
 
@@ -107,7 +108,7 @@ def _stale(lead: Lead) -> tuple[str, str, str]:
     name = _tensor(lead)
     return (
         f"{name} is computed once from parameters that the optimizer moves, and used in every step",
-        f"{subject(lead, 'This line')}{place(lead)} keeps {name}. From the second step on its values, and the gradients that go through it, "
+        f"{subject(lead, 'This line')}{place(lead)} keeps {name}. From the second step on its values, and the gradients through it, "
         "belong to parameters that have changed since.",
         "Compute it anew in every forward pass; keep only what does not depend on parameters.",
     )

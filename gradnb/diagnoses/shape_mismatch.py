@@ -60,7 +60,8 @@ def _axis(lead: Lead) -> tuple[str, str, str]:
     small, other = _shapes(lead)
     return (
         f"operands of shape {small} and {other} do not fit: one has an axis too many",
-        f"{subject(lead, 'This line')}{place(lead)} combines {small} with {other}. They agree in the samples, and shapes are matched from the right.",
+        f"{subject(lead, 'This line')}{place(lead)} combines {small} with {other}. They agree in the samples, but shapes are matched "
+        "from the right.",
         "`.squeeze(-1)` or reduce the longer one, or `.unsqueeze(-1)` the shorter one, where it is made.",
     )
 

@@ -37,14 +37,15 @@ def find(recording: Recording) -> Iterator[Finding]:
         elif lead.affected:
             title = f"{loss(lead)} does not depend on {crowd(lead.affected)}, whose gradient is asked for"
             where = f"{quote(str(module))} takes no part in the forward pass. " if module else ""
-            why = f"{where}{sentence(names(lead.affected))} {verb(lead.affected, 'has', 'have')} no place in the graph of {loss(lead)}."
-            fix = "Leave the layer or its parameters out, or pass `allow_unused=True` to `autograd.grad` and skip the gradients that are None."
+            have = verb(lead.affected, "has", "have")
+            why = f"{where}{sentence(names(lead.affected))} {have} no place in the graph of {loss(lead)}."
+            fix = "Leave the layer or its parameters out, or pass `allow_unused=True` and skip each gradient that is `None`."
         else:
             title = f"a gradient is asked for with respect to a tensor that {loss(lead)} was not computed from"
-            why = f"{subject(lead, 'This expression')}{place(lead)} is a tensor of its own, even where it has the same numbers as one that went in."
+            why = f"{subject(lead, 'This line')}{place(lead)} is about a tensor of its own, even where another one has the same numbers."
             fix = "Use the same tensor in the forward pass and in `autograd.grad`."
         if details.get("allowed"):
-            why += " With `allow_unused=True` its gradient is None, and that is not a number to calculate with."
+            why += " With `allow_unused=True` its gradient is `None`, and that is not a number to calculate with."
         yield build(lead, title=title, explanation=why, fix=fix)
 
 
@@ -70,7 +71,7 @@ def bad() -> None:
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     inputs, target = torch.randn(12, 4), torch.randn(12, 2)
     for _ in range(3):
-        weights = dict(model.named_parameters())
+        weights: dict[str, torch.Tensor] = dict(model.named_parameters())
         inner = nn.functional.mse_loss(functional_call(model, weights, (inputs[:6],)), target[:6])
         slopes = torch.autograd.grad(inner, tuple(weights.values()), create_graph=True)
         adapted = {name: w - 0.1 * slope for (name, w), slope in zip(weights.items(), slopes)}
@@ -101,7 +102,7 @@ def good() -> None:
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     inputs, target = torch.randn(12, 4), torch.randn(12, 2)
     for _ in range(3):
-        weights = dict(model.named_parameters())
+        weights: dict[str, torch.Tensor] = dict(model.named_parameters())
         inner = nn.functional.mse_loss(functional_call(model, weights, (inputs[:6],)), target[:6])
         slopes = torch.autograd.grad(inner, tuple(weights.values()), create_graph=True)
         adapted = {name: w - 0.1 * slope for (name, w), slope in zip(weights.items(), slopes)}

@@ -8,7 +8,7 @@ from ..recorder.recording import Recording
 from .cuts import graph_of
 from .lead import Lead
 
-_SIGNS = ("without overflow", "unsafe to autocast")
+_SIGNS = ("without overflow", "unsafe to autocast", "source and destination dtypes match")
 
 
 def autocast(recording: Recording) -> list[Lead]:

@@ -24,7 +24,7 @@ def diluted(recording: Recording) -> list[Lead]:
     leads = []
     for stack, shares in lines.items():
         last = shares[-1]
-        padded = all(s.common in recording.paddings and s.common_count >= PADDING * s.elements for s in shares)
+        padded = all(_padded(recording, s) for s in shares)
         if not stack or not padded and (len(shares) < 2 or not all(_diluted(s) for s in shares) or not _stuck(shares)):
             continue
         lead = Lead("diluted-loss", recording.sites[stack[0]], "warning", rank=20)
@@ -43,6 +43,12 @@ def diluted(recording: Recording) -> list[Lead]:
         }
         leads.append(lead)
     return leads
+
+
+def _padded(recording: Recording, share: Share) -> bool:
+    """Are many of the targets the padding of an embedding with the same vocabulary."""
+    vocabulary = (share.common, share.classes) in recording.paddings
+    return vocabulary and share.elements >= ELEMENTS and share.common_count >= PADDING * share.elements
 
 
 def _diluted(share: Share) -> bool:

@@ -29,6 +29,7 @@ POINT = 5.0  # powers of ten at one single node
 REPEATS = 4
 SATURATING = frozenset("Sigmoid Tanh Softmax LogSoftmax Hardsigmoid LogSigmoid Softplus Gelu Silu Exp Erf".split())
 STEEP = frozenset("Div Pow Sqrt Rsqrt Log Reciprocal BinaryCrossEntropy Acos Asin Exp Norm LinalgVectorNorm Atanh Tan LinalgInvEx".split())
+_WEIGHTED = frozenset("linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d bilinear addmm".split())
 _ADAPTIVE = ("Adam", "RMSprop", "Adagrad", "Adadelta", "Lion", "Adafactor", "Rprop")
 
 
@@ -56,8 +57,9 @@ def _vanishing(recording: Recording) -> list[Lead]:
     found: dict[tuple, _Found] = {}
     for index in range(len(recording.optimizers)):
         steps = _steps(recording, index)
-        for number in _negligible(recording, index, steps):
-            if number in recording.memo.get("explained", ()):
+        small = _negligible(recording, index, steps)
+        for number in small:
+            if number in recording.memo.get("explained", ()) or _cancels(recording, number, small):
                 continue
             way = _way(recording, number)
             if -total(way) < FALL:
@@ -67,6 +69,16 @@ def _vanishing(recording: Recording) -> list[Lead]:
                 continue
             _add(recording, found, group, kind, number, way)
     return [_lead(recording, "vanishing", f) for f in found.values() if not f.blame.learned]
+
+
+def faded(recording: Recording, op: int, numbers: list[int]) -> Lead | None:
+    """The lead for a gradient that fell until it was no number any more but zero."""
+    for ways in _profiles(recording):
+        way = ways.from_op(op)
+        group, kind = _mechanism(recording, way, -1)
+        if group is not None:
+            return _lead(recording, "vanishing", _Found(group, blame(recording, group), numbers, way, kind))
+    return None
 
 
 def _steps(recording: Recording, optimizer: int) -> list[Event]:
@@ -86,6 +98,19 @@ def _negligible(recording: Recording, optimizer: int, steps: list[Event]) -> lis
             else:
                 large.add(number)
     return [n for n, times in small.items() if n not in large and times >= min(2, len(steps))]
+
+
+def _cancels(recording: Recording, number: int, small: list[int]) -> bool:
+    """A bias whose weight learns: the gradient arrives, and adds up to nothing (before a softmax over keys, before a normalisation)."""
+    if len(recording.parameters[number].shape) > 1:
+        return False
+    for op in recording.ops:
+        if op.name not in _WEIGHTED:
+            continue
+        given = [recording.values[v].parameter for v in op.inputs[1:]]
+        if number in given:
+            return any(n >= 0 and n != number and n not in small and len(recording.parameters[n].shape) > 1 for n in given)
+    return False
 
 
 def _no_step(recording: Recording, optimizer: int, number: int, size: float) -> bool:
@@ -155,8 +180,13 @@ def _diverging(recording: Recording) -> list[Lead]:
 
 
 def _way(recording: Recording, number: int) -> list[Step]:
-    ways = recording.memo.setdefault("ways", [Ways(recording, profile) for profile in recording.profiles])
-    return max((w.way(number) for w in ways), key=len, default=[])
+    return max((ways.way(number) for ways in _profiles(recording)), key=len, default=[])
+
+
+def _profiles(recording: Recording) -> list[Ways]:
+    if "ways" not in recording.memo:
+        recording.memo["ways"] = [Ways(recording, profile) for profile in recording.profiles]
+    return recording.memo["ways"]
 
 
 def _mechanism(recording: Recording, way: list[Step], sign: int) -> tuple[Group | None, str]:

@@ -62,12 +62,13 @@ def _lead(recording: Recording, birth: NonFinite, severity: str) -> Lead:
                 lead.related.append((lead.location, "it is used here first"))
             lead.location, lead.details["made"] = made, True
             lead.expression = graph_of(recording).slicer.text(made)
-    if birth.parameters and birth.phase in ("parameter", "step"):
+    if birth.parameters and birth.phase in ("parameter", "step", "late"):
         lead.details["name"] = recording.parameters[birth.parameters[0]].name
     _relate(recording, birth, lead, grown)
     if grown:
         name, (before, after) = max(
-            ((recording.parameters[n].name, sizes) for n, sizes in birth.growth.items()), key=lambda item: item[1][1] / item[1][0]
+            ((recording.parameters[n].name, sizes) for n, sizes in birth.growth.items()),
+            key=lambda item: item[1][1] / max(item[1][0], 1e-9),
         )
         lead.details.update(name=name, before=before, after=after)
         lead.expression = lead.location.code if lead.location else ""
@@ -91,7 +92,7 @@ def _scaled(recording: Recording, birth: NonFinite) -> bool:
 def _severity(recording: Recording, birth: NonFinite) -> str:
     """ "info" where the user's code leaves the bad batch out, "warning" where the loss is bad and its gradient happens to be fine."""
     steps = [(i, e) for i, e in enumerate(recording.events) if e.kind == "step" and e.states]
-    if birth.phase in ("parameter", "step") or any(s in _BAD for _, e in steps for s, _ in e.states.values()):
+    if birth.phase in ("parameter", "step", "late") or any(s in _BAD for _, e in steps for s, _ in e.states.values()):
         return "error"
     after = [i for i, _ in steps if i > birth.event >= 0]
     if not after:

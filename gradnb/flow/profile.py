@@ -62,6 +62,11 @@ class Ways:
                 best = found
         return best
 
+    def from_op(self, op: int) -> list[Step]:
+        """From the loss to the node of an op at which the gradient is smallest but not yet zero."""
+        made = [(stage.came, number) for number, stage in enumerate(self.profile.stages) if stage.op == op and stage.came > 0]
+        return self._climb(min(made)[1]) if made else []
+
     def _climb(self, leaf: int) -> list[Step]:
         stages, at = self.profile.stages, leaf
         steps: list[Step] = []

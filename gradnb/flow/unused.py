@@ -76,7 +76,7 @@ def _sink(recording: Recording, values: list[int]) -> int | None:
     reached, last = set(values), None
     consumed: set[int] = set()
     for index, op in enumerate(recording.ops):
-        if op.kind == "escape" or not op.grad_enabled:
+        if op.kind in ("escape", "cut") or not op.grad_enabled:
             continue
         if any(v in reached for v in op.inputs):
             consumed.update(op.inputs)

@@ -9,6 +9,7 @@ from ..recorder.slices import Slicer
 from .constant import consumer
 from .cuts import cut_lead, graph_of, group_cuts
 from .lead import Lead
+from .magnitude import faded
 from .starved import Hunger, hungry
 
 _FLAT = {"RoundBackward", "FloorBackward", "CeilBackward", "SignBackward", "TruncBackward", "FracBackward", "HeavisideBackward"}
@@ -43,7 +44,9 @@ def zeros(recording: Recording) -> list[Lead]:
                 continue
             if _passing(recording, birth, numbers):
                 continue
-            lead = _lead(recording, birth, numbers) if birth.kind != "left-out" else _beside(recording, hunger, numbers)
+            lead = faded(recording, birth.op, numbers) if birth.detail == "faded" else None
+            if lead is None:
+                lead = _lead(recording, birth, numbers) if birth.kind != "left-out" else _beside(recording, hunger, numbers)
             if lead is None:
                 continue
             leads.append(lead)
@@ -53,7 +56,9 @@ def zeros(recording: Recording) -> list[Lead]:
 
 
 def _passing(recording: Recording, birth: ZeroBirth, numbers: list[int]) -> bool:
-    """A zero that is no fault: offsets that cancel in a difference, and factors that are zero only until the first step."""
+    """A zero that is no fault: a hinge that is satisfied, offsets that cancel in a difference, factors that are zero until the first step."""
+    if birth.node.startswith(("Relu", "Clamp", "Threshold", "Maximum")) and all(loss.value == 0.0 for loss in recording.losses):
+        return True
     if birth.kind == "cancelled":
         return all(sum(size > 1 for size in recording.parameters[n].shape) <= 1 for n in numbers)
     if birth.kind in ("zero", "factor") and _kind(birth, recording.ops[birth.op]) in ("unknown", "factor"):

@@ -13,6 +13,7 @@ from .frames import Places
 from .log import RawOp
 from .postmortem import version
 from .recording import Absent, Event, Holder, Loss, Op, Optimizer, Parameter, Raised, Recording, Region, Share, Spoiled, Value, ZeroBirth
+from .spans import Spans
 
 if TYPE_CHECKING:
     from .census import Person
@@ -37,7 +38,7 @@ def build(recorder: "Recorder") -> Recording:
     recording.parameters = [_parameter(person, recorder) for person in recorder.census.people]
     _name_values(recorder, recording)
     _optimizers(recorder, recording, places)
-    nodes = Nodes(recording.ops)
+    nodes = Spans((op.first_node, op.last_node, i) for i, op in enumerate(recording.ops))
     _events(recorder, recording, places, nodes)
     _losses(recorder, recording, places)
     _births(recorder, recording, places, nodes)
@@ -200,7 +201,7 @@ def _optimizers(recorder: "Recorder", recording: Recording, places: Places) -> N
             parameter.name = f"unnamed {'parameter' if parameter.is_parameter else 'tensor'} ({shape})"
 
 
-def _events(recorder: "Recorder", recording: Recording, places: Places, nodes: "Nodes") -> None:
+def _events(recorder: "Recorder", recording: Recording, places: Places, nodes: Spans) -> None:
     roots = {id(r()): name for name, r in recorder.census.roots.items() if r() is not None}
     for raw in recorder.events:
         recording.events.append(
@@ -232,7 +233,9 @@ def _events(recorder: "Recorder", recording: Recording, places: Places, nodes: "
                 training=raw.training,
                 signs=nodes.outputs(raw.head.signs) if raw.head is not None else {},
                 shares=[
-                    Share(nodes.op(s.sequence), s.elements, s.right, s.loss_right, s.loss_wrong, s.never, s.common, s.common_count)
+                    Share(
+                        nodes.op(s.sequence), s.elements, s.right, s.loss_right, s.loss_wrong, s.never, s.common, s.common_count, s.classes
+                    )
                     for s in (raw.head.shares if raw.head is not None else ())
                 ],
             )
@@ -255,7 +258,7 @@ def _losses(recorder: "Recorder", recording: Recording, places: Places) -> None:
             recording.losses.append(Loss("loss", raw.number, event.stack, raw.has_grad_fn, index))
 
 
-def _births(recorder: "Recorder", recording: Recording, places: Places, nodes: "Nodes") -> None:
+def _births(recorder: "Recorder", recording: Recording, places: Places, nodes: Spans) -> None:
     for scan in recorder.backward.scans:
         for birth in scan.births:
             op = nodes.op(birth.sequence)
@@ -280,25 +283,7 @@ def _births(recorder: "Recorder", recording: Recording, places: Places, nodes: "
             )
 
 
-class Nodes:
-    """From an autograd node's sequence number to the recorded op that made the node."""
-
-    def __init__(self, ops: list[Op]):
-        self._ops = ops
-        self._spans = [(op.first_node, op.last_node, i) for i, op in enumerate(ops) if op.last_node > op.first_node >= 0]
-
-    def op(self, sequence: int) -> int:
-        """The innermost op, -1 where none was recorded."""
-        around = [(last - first, -i) for first, last, i in self._spans if first <= sequence < last]
-        return -min(around)[1] if around else -1
-
-    def outputs(self, found: dict[int, str]) -> dict[int, str]:
-        """What is known by node, by op: only where the node is the op's last one, which stands for its output."""
-        by_last = {last - 1: i for _, last, i in self._spans}
-        return {by_last[n]: what for n, what in found.items() if n in by_last}
-
-
-def _after_the_error(recorder: "Recorder", recording: Recording, places: Places, nodes: "Nodes") -> None:
+def _after_the_error(recorder: "Recorder", recording: Recording, places: Places, nodes: Spans) -> None:
     for raw in recorder.spoiled:
         shape, writer, writes = version(raw.message)
         recording.spoiled.append(Spoiled(nodes.op(raw.sequence), raw.node, raw.saved, shape, writer, writes, raw.values, raw.message))

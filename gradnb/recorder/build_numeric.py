@@ -22,6 +22,8 @@ def numeric(recorder: "Recorder", recording: Recording, places: Places) -> None:
     for births, into in ((watch.births, recording.nonfinite), (watch.escaped, recording.escaped)):
         for birth in births:
             stack = recording.ops[birth.op].stack if 0 <= birth.op < len(recording.ops) else ()
+            if birth.phase == "late":
+                stack = places.stack(watch.late_sites)
             into.append(dataclasses.replace(birth, stack=stack))
     spans = Spans((op.first_node, op.last_node, i) for i, op in enumerate(recording.ops))
     for scan in recorder.backward.scans:

@@ -221,11 +221,16 @@ class Census:
                 "code": _init_code(type(module)),
             }
 
-    def paddings(self) -> set[int]:
-        """The ``padding_idx`` of every embedding in the root modules."""
+    def paddings(self) -> set[tuple[int, int]]:
+        """The ``padding_idx`` of every embedding in the root modules, with the number of its rows."""
         roots = [root for reference in self.roots.values() if (root := reference()) is not None]
-        found = [m.padding_idx for root in roots for m in root.modules() if isinstance(m, (torch.nn.Embedding, torch.nn.EmbeddingBag))]
-        return {index for index in found if index is not None}
+        found = [
+            (m.padding_idx, m.num_embeddings)
+            for root in roots
+            for m in root.modules()
+            if isinstance(m, (torch.nn.Embedding, torch.nn.EmbeddingBag))
+        ]
+        return {(index, rows) for index, rows in found if index is not None}
 
     # -- the namespace ---------------------------------------------------------------------------------------------------
 

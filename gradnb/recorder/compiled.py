@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .recorder import Recorder
 
 _REGION = Operation("compiled region", "op", False, False)
+_UNSEEN = "a function under torch.compile uses an optimizer: what it does there (its steps, a backward pass) is not seen"
 
 
 class Compiled:
@@ -48,8 +49,8 @@ class Compiled:
                 self._enter(sys._getframe(1))
                 return real(callback)  # from here on every new frame is compiled
             before = real(callback)
-            if self._frame is not None and before is not None and callback is None:
-                self._leave(sys._getframe(1))
+            if callback is None and self._frame is not None and _ends(self._frame, sys._getframe(1)):
+                self._leave()
             return before
 
         self._module, self._real, self._ours = module, real, set_eval_frame
@@ -69,12 +70,12 @@ class Compiled:
         self.recorder.suspend()
         self._first = _sequence()
 
-    def _leave(self, frame: FrameType) -> None:
-        region, self._frame = self._frame, None
+    def _leave(self) -> None:
+        frame, self._frame = self._frame, None
         self.recorder.resume()
         if self._aside:
             self.recorder.step_back()
-        if frame is region and self.recorder.recording:
+        if frame is not None and self.recorder.recording:
             with self.recorder.guard():
                 self._write(frame.f_locals)
 
@@ -90,6 +91,8 @@ class Compiled:
             if isinstance(module, torch.nn.Module):
                 self._note(module)
                 tensors.extend([*module.parameters(), *module.buffers()])
+        if any(isinstance(h, torch.optim.Optimizer) for h in held) and _UNSEEN not in recorder.notes:
+            recorder.notes.append(_UNSEEN)
         arguments = (*names.get("args", ()), *names.get("kwargs", {}).values())
         inputs, numbers = mode._inputs((*arguments, list({id(t): t for t in tensors}.values())), None)
         index = len(recorder.log.ops)
@@ -105,9 +108,16 @@ class Compiled:
             self.recorder.census.dirty = True
 
 
+def _ends(region: FrameType, frame: FrameType) -> bool:
+    """Does the region end here: in the frame that began it, or in the ``__exit__`` of the context whose ``__enter__`` did."""
+    if region.f_code.co_name == "__enter__":
+        return frame.f_code.co_name == "__exit__" and frame.f_locals.get("self") is region.f_locals.get("self")
+    return frame is region
+
+
 def _held(value: Any, depth: int) -> Iterator[Any]:
-    """The modules and tensors that a compiled callable reads without being given them."""
-    if isinstance(value, (torch.nn.Module, torch.Tensor)):
+    """The modules, tensors and optimizers that a compiled callable reads without being given them."""
+    if isinstance(value, (torch.nn.Module, torch.Tensor, torch.optim.Optimizer)):
         yield value
         return
     if depth > 3:

@@ -78,6 +78,11 @@ def state(norm: float | None) -> str:
     return "nan" if math.isnan(norm) else "inf" if math.isinf(norm) else "zero" if norm == 0.0 else "ok"
 
 
+def _out_of_proportion(sizes: list[float]) -> bool:
+    """Is it worth a look into a graph that was too large to look into at once."""
+    return len(sizes) > 1 and (max(sizes) > 1e3 or min(sizes) < 1e-5 * max(sizes))
+
+
 class Gradients:
     def __init__(self, recorder: "Recorder"):
         self.recorder = recorder
@@ -144,15 +149,22 @@ class Gradients:
             else:
                 numbers.append(number)
                 grads.append(grad)
+        odd = bool(event.states)
         for number, norm in zip(numbers, norms(grads)):
-            event.states[number] = ("ok", norm) if norm is not None and 0.0 < norm < math.inf else (state(norm), norm)
+            if norm is not None and 0.0 < norm < math.inf:
+                event.states[number] = ("ok", norm)
+            else:
+                event.states[number], odd = (state(norm), norm), True
         event.frozen = tuple(frozen)
         event.uncleared = self._uncleared(optimizer)
         self.pending = False
-        if any(s in ("nan", "inf") for s, _ in event.states.values()):
+        backward = self.recorder.backward
+        if odd and any(s in ("nan", "inf") for s, _ in event.states.values()):
             self.recorder.nonfinite.at_step(event)
-        if any(s in ("none", "zero") and n not in frozen for n, (s, _) in event.states.items()):
-            self.recorder.backward.wanted = min(self.recorder.backward.wanted + 1, 1) if len(self.recorder.backward.scans) < 4 else 0
+        if odd and any(s in ("none", "zero") and n not in frozen for n, (s, _) in event.states.items()):
+            backward.wanted = min(backward.wanted + 1, 1) if len(backward.scans) < 4 else 0
+        elif not backward.scans and _out_of_proportion([norm for _, norm in event.states.values() if norm]):
+            backward.wanted = 1
 
     def _uncleared(self, optimizer: "RawOptimizer") -> tuple[int, ...]:
         held = []
@@ -192,6 +204,10 @@ class Gradients:
             if tensor is not None and tensor.grad is not None and tensor.requires_grad and any(bool(t.any()) for t in parts(tensor.grad)):
                 self._hungry.discard(number)
                 self.fed_late.add(number)
+
+    def forget_late(self) -> None:
+        """Who starves is asked anew when the counting phase begins again."""
+        self._hungry = None
 
     def _starving(self) -> set[int]:
         seen: set[int] = set()

@@ -32,6 +32,7 @@ class Share:
     never: int = 0  # elements of classes none of whose members is right
     common: int = -1  # the most frequent class, and its elements
     common_count: int = 0
+    classes: int = 0
 
 
 @dataclass(slots=True)
@@ -147,4 +148,6 @@ def _share(node: Any) -> Share | None:
     never = int(members[(members > 2) & (hits == 0)].sum())
     mean = lambda values: float(values.mean()) if len(values) else 0.0  # noqa: E731
     common = int(members.argmax())
-    return Share(node._sequence_nr(), len(hit), right, mean(nll[hit]), mean(nll[~hit]), never, common, int(members[common]))
+    return Share(
+        node._sequence_nr(), len(hit), right, mean(nll[hit]), mean(nll[~hit]), never, common, int(members[common]), scores.shape[1]
+    )

@@ -45,6 +45,8 @@ class NonFiniteWatch:
         self.births: list[NonFinite] = []
         self.suspects: dict[int, list[NonFinite]] = {}  # event of a backward -> what would spoil its gradient
         self.escaped: list[NonFinite] = []  # the user's code saw the value itself: printed it, tested it
+        self.late_sites: tuple = ()  # where the step was that a late birth belongs to
+        self._few: dict[int, list[int]] = {}  # optimizer -> the parameters that are looked at after the recorded steps
         self._searches = 0
         self._looked = 0  # ops up to here have been looked through for singular calls
 
@@ -149,9 +151,14 @@ class NonFiniteWatch:
 
     def left_torch(self, tensor: torch.Tensor, value: int) -> None:
         """The user's code read a number that is not finite (``loss.item()``), or a test of one (``torch.isnan(loss).any()``)."""
-        tested = tensor if floats(tensor) else self._tested(value)
-        if tested is not None and tested.requires_grad and state_of(tested) != "ok" and len(self.escaped) < 2:
-            self._search(self.escaped, [tested], len(self.recorder.events) - 1)
+        made = self.recorder.log.values[value][0]
+        raw = self.recorder.log.ops[made] if made >= 0 else None
+        if tensor.dtype is torch.bool and (raw is None or raw[0].name not in _TESTS) or len(self.escaped) > 1:
+            return
+        with self.recorder.guard():
+            tested = tensor if floats(tensor) else self._tested(value)
+            if tested is not None and tested.requires_grad and state_of(tested) != "ok":
+                self._search(self.escaped, [tested], len(self.recorder.events) - 1)
 
     def _tested(self, value: int) -> torch.Tensor | None:
         log = self.recorder.log
@@ -185,6 +192,34 @@ class NonFiniteWatch:
             self._search(self.births, sorted(bad, key=lambda t: state_of(t) != "nan"), -1)
 
     # -- afterwards ----------------------------------------------------------------------------------------------------
+
+    def growing(self) -> bool:
+        """Did the gradient of some optimizer grow tenfold over its steps so far."""
+        sizes: dict[int | None, list[float]] = {}
+        for event in self.recorder.events:
+            if event.kind == "step" and event.states:
+                sizes.setdefault(event.optimizer, []).append(math.hypot(*(norm or 0.0 for _, norm in event.states.values())))
+        return not self.births and any(len(s) > 1 and 0.0 < 10 * s[0] < s[-1] and s[-2] < s[-1] for s in sizes.values())
+
+    def late(self, index: int) -> None:
+        """After the recorded steps only a few gradients are looked at: the step at which one of them is not finite is noted."""
+        raw = self.recorder.training.optimizers[index]
+        if self.births:
+            return
+        if index not in self._few:
+            numbers_ = [n for group in raw.groups for n in group]
+            tensors = [(n, self.recorder.census.tensor(n)) for n in {*numbers_[:1], *numbers_[-2:]}]
+            self._few[index] = [n for n, t in tensors if t is not None and t.numel() <= 1 << 20]
+        for number in self._few[index]:
+            tensor = self.recorder.census.tensor(number)
+            grad = tensor.grad if tensor is not None else None
+            if grad is None or not floats(grad) or grad.device.type != "cpu" and raw.late_steps % 16:
+                continue
+            if not math.isfinite(float(grad.sum().abs())) and state_of(grad) != "ok":
+                self.births.append(NonFinite("late", state_of(grad), "late", optimizer=index, parameters=(number,)))
+                self.births[-1].options = {"step": raw.steps + raw.late_steps}
+                self.late_sites = self.recorder.log.sites(1)[0]
+                return
 
     def finish(self, error: BaseException | None) -> None:
         """At the end: what an exception is about, and what the last step made of the parameters."""
@@ -231,7 +266,7 @@ class NonFiniteWatch:
         first = self.recorder.gradients.prints
         for number, norm in now.items():
             before = first.get(number)
-            if before and norm is not None and math.isfinite(before) and norm > 10 * before:
+            if before is not None and norm is not None and math.isfinite(before) and 10 * max(before, 1.0) < norm < math.inf:
                 birth.growth[number] = (before, norm)
         if birth.phase != "parameter":
             return

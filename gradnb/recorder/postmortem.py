@@ -191,7 +191,7 @@ def _evaluate(node: ast.expr, frame: FrameType) -> Any:
         return None
     if isinstance(node, ast.Subscript):
         owner = _evaluate(node.value, frame)
-        key = node.slice.value if isinstance(node.slice, ast.Constant) else _evaluate(node.slice, frame)
+        key: Any = node.slice.value if isinstance(node.slice, ast.Constant) else _evaluate(node.slice, frame)
         try:
             return owner[key] if isinstance(owner, (dict, list, tuple)) else None
         except (KeyError, IndexError, TypeError):

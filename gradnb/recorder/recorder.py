@@ -146,6 +146,7 @@ class Recorder:
         self.events.append(RawEvent("gap", (), len(self.log.ops)))
         self.recording = self.mode.active = True
         self.census.dirty = True
+        self.gradients.forget_late()
         self.step_back()
 
     def _leave_mode(self, *, final: bool) -> None:

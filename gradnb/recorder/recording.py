@@ -193,6 +193,7 @@ class Share:
     never: int  # elements of classes none of whose members is right
     common: int = -1  # the most frequent class among the targets
     common_count: int = 0
+    classes: int = 0
 
 
 @dataclass(slots=True)
@@ -296,7 +297,7 @@ class Recording:
     sources: dict[str, str] = field(default_factory=dict)  # file name of a code object -> its source text
     cells: dict[str, int] = field(default_factory=dict)  # file name of a code object -> execution count
     modules: dict[str, str] = field(default_factory=dict)  # name of a root module -> its class
-    paddings: set[int] = field(default_factory=set)  # padding_idx of the embeddings of the recorded modules
+    paddings: set[tuple[int, int]] = field(default_factory=set)  # padding_idx and rows of the embeddings of the recorded modules
     flags: list[tuple[str, str, bool]] = field(default_factory=list)  # modules with a stray requires_grad attribute: class, name, value
     switches: list[tuple[int, bool, tuple[int, ...]]] = field(default_factory=list)  # requires_grad set: parameter, to what, where
     environment: dict = field(default_factory=dict)

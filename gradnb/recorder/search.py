@@ -27,7 +27,7 @@ _FILLERS = frozenset(
 _PASSERS = frozenset(
     "add __add__ __radd__ sub __sub__ mul __mul__ __rmul__ view reshape expand expand_as to float half double type __getitem__ triu "
     "tril repeat cat stack where unsqueeze squeeze transpose permute contiguous clone detach masked_fill masked_fill_ flip neg "
-    "__neg__ data T mT broadcast_to repeat_interleave index_select gather minimum maximum min max".split()
+    "__neg__ data T mT log_softmax logsumexp broadcast_to repeat_interleave index_select gather minimum maximum min max".split()
 )
 
 

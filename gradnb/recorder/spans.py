@@ -25,3 +25,8 @@ class Spans:
         """Is the node the last one that the op made: its output."""
         at = bisect_right(self._starts, sequence)
         return any(s[2] == op and s[1] == sequence + 1 for s in self._spans[max(0, at - 400) : at])
+
+    def outputs(self, found: dict[int, str]) -> dict[int, str]:
+        """What is known by node, by op: only where the node is the op's last one, which stands for its output."""
+        by_last = {last - 1: op for _, last, op in self._spans}
+        return {by_last[n]: what for n, what in found.items() if n in by_last}

@@ -73,6 +73,7 @@ class Steps:
                 self._late_mode(optimizer)
                 self.optimizers[self.find(optimizer)].late_steps += 1
                 self.recorder.gradients.late(optimizer, self.counted)
+                self.recorder.nonfinite.late(self.find(optimizer))
             return None
         closure, position = None, None
         with self.recorder.guard():
@@ -144,7 +145,9 @@ class Steps:
         """Every optimizer that still lives has made its steps, or the sum is far past it (a new optimizer an iteration)."""
         taken = [o.steps for o in self.optimizers if o.steps]
         living = [o.steps for o in self.optimizers if o.reference() is not None and o.groups]
-        return sum(taken) >= ROUNDS * self.recorder.steps or (bool(living) and min(living) >= self.recorder.steps)
+        enough = sum(taken) >= ROUNDS * self.recorder.steps or (bool(living) and min(living) >= self.recorder.steps)
+        # what grows from step to step may be about to overflow: look on for a while
+        return enough and not (sum(taken) < ROUNDS * self.recorder.steps and self.recorder.nonfinite.growing())
 
     def before_call(self, kind: str, owner: Any, args: tuple) -> RawEvent | None:
         if not self.recorder.recording:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from .recorder import Recorder
 
 
+FADED = 1e-20  # a gradient of this size ends as zero because the product underflows
+
+
 @dataclass(slots=True)
 class Birth:
     kind: str
@@ -110,7 +113,8 @@ class Zeros:
             return Birth("factor", blamed.name, blamed.sequence, [], detail=seen.name)
         if moves(seen.name):
             sent = "left-out"  # the part of a tensor that the loss does not read
-        return Birth(sent, seen.name, seen.sequence, [], detail=seen.note)
+        faded = sent == "zero" and seen.came is not None and 0.0 < seen.came < FADED
+        return Birth(sent, seen.name, seen.sequence, [], detail="faded" if faded else seen.note)
 
     def _sent(self, number: int, position: int) -> str:
         return self._sent_by(self.nodes[number], position)

@@ -29,13 +29,16 @@ EXPECTED = [
     "detach",
     "diluted-loss",
     "double-step",
+    "dtype",
     "eval-mode",
     "fp16-unscale",
     "frozen",
     "inert-term",
     "inference-tensor",
+    "inplace-modified",
     "integer-cast",
     "item",
+    "leaf-inplace",
     "no-grad",
     "no-inf-checks",
     "non-leaf",
@@ -48,11 +51,14 @@ EXPECTED = [
     "reparameter",
     "rewrap",
     "scaler-misuse",
+    "second-backward",
+    "shape-mismatch",
     "sign",
     "step-missing",
     "unregistered",
     "unscale-twice",
     "unused",
+    "unused-in-grad",
     "zero-grad-misplaced",
     "zero-grad-missing",
     "zero-gradient",
@@ -61,14 +67,19 @@ HEADINGS = ["What happens", "Why it matters", "Fix", "References"]
 # What PyTorch itself says of a bad() program; the others train in silence.
 RAISES = {
     "autocast": "value cannot be converted to type",
+    "dtype": "must have the same dtype",
     "fp16-unscale": "Attempting to unscale FP16 gradients",
     "inference-tensor": "Inference tensors cannot be saved for backward",
+    "inplace-modified": "modified by an inplace operation",
     "item": "does not require grad and does not have a grad_fn",
+    "leaf-inplace": "a leaf Variable that requires grad",
     "no-inf-checks": "No inf checks were recorded for this optimizer",
     "non-leaf": "can't optimize a non-leaf Tensor",
     "not-scalar": "grad can be implicitly created only for scalar outputs",
     "not-twice-differentiable": "does not require grad and does not have a grad_fn",
+    "second-backward": "backward through the graph a second time",
     "unscale-twice": "unscale_() has already been called on this optimizer",
+    "unused-in-grad": "appears to not have been used in the graph",
 }
 
 
@@ -179,6 +190,11 @@ FULL: dict[str, list[dict[str, Any]]] = {
         for never in (0, 20, 35)
     ],
     "double-step": [{"kind": "twice", "optimizer": "opt"}],
+    "dtype": [
+        {"dtype": "float64", "other": "float32", "operation": "linear"},
+        {"dtype": "float32", "operation": "cross_entropy"},
+        {"dtype": "float32", "from": "int64", "operation": "kl_div", "indices": True, "shape": (6, 7), "logits": (6, 10, 7)},
+    ],
     "eval-mode": [
         {"kind": kind, "model": "net", "drops": drops, "steps": steps, "of": 5, "since_start": steps == 5}
         for kind in ("left", "not-called")
@@ -187,8 +203,15 @@ FULL: dict[str, list[dict[str, Any]]] = {
     ],
     "fp16-unscale": [{"cast": cast, "optimizer": "opt"} for cast in (True, False)],
     "frozen": [{"misspelled": "required_grad"}, {"on_module": True}, {"group": 1}, {"all": True}],
+    "inplace-modified": [
+        *({"kind": kind, "needed": "self.net(x)", "names": names} for kind in ("step", "load", "call") for names in ([], ["net.0.weight"])),
+        {"kind": "call", "module": "net.1"},
+        {"kind": "unseen"},
+        {"kind": "view"},
+    ],
     "integer-cast": [{"dtype": "torch.bool"}, {"dtype": "int64"}],
     "item": [{"into": "torch.tensor(losses)"}, {"into": "total"}],
+    "leaf-inplace": [{"parameter": parameter, "view": view} for parameter in (True, False) for view in (True, False)],
     "no-grad": [
         {"region": "inference_mode", "decorator": True},
         {"region": "set_grad_enabled"},
@@ -217,6 +240,19 @@ FULL: dict[str, list[dict[str, Any]]] = {
             *("update-skipped", "update-missing", "update-without-step"),
         )
     ],
+    "second-backward": [
+        {"kind": kind, "name": name, "kept": kept}
+        for kind in ("carried", "loss", "twice", "branch", "recompute", "shared", "grad", "before", "stale", "unknown")
+        for name in ("self.state", "")
+        for kept in (True, False)
+    ],
+    "shape-mismatch": [
+        {"kind": "pairs", "small": (20, 1), "other": (20,)},
+        {"kind": "repeated", "small": (64, 1), "other": (64, 4)},
+        {"kind": "axis", "small": (8, 1), "other": (8,)},
+        {"kind": "vectors", "size": 10, "other": 12, "extra": ["net.0.weight"]},
+        {"kind": "vectors", "size": 10, "other": 12, "missing": ["net.0.weight", "net.0.bias"], "gradients": True},
+    ],
     "sign": [
         {"kind": kind, "term": "dist.entropy()", "operation": "mse_loss"}
         for kind in (
@@ -232,6 +268,7 @@ FULL: dict[str, list[dict[str, Any]]] = {
     "unregistered": [{"owner": "Net", "attribute": "blocks", "container": "list"}, {"empty": True, "container": "closure"}],
     "unscale-twice": [{"kind": kind, "optimizer": "opt"} for kind in ("again", "after-step", "update-skipped", "update-missing")],
     "unused": [{"called": True, "module": "adapter"}, {"called": False, "module": "adapter"}],
+    "unused-in-grad": [{"module": "pooler"}, {"other": True}, {"plain": True}, {"module": "pooler", "allowed": True}],
     "zero-grad-misplaced": [
         {"kind": "before-step", "optimizer": "opt"},
         {"kind": "between", "optimizer": "opt", "kept": 1, "lost": 3},

@@ -158,6 +158,62 @@ PROGRAMS = {
             loss.backward()
             opt.step()
         """,
+    "a compiled optimizer step": """
+        opt = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        @torch.compile(backend="eager")
+        def step():
+            opt.step()
+        for _ in range(3):
+            opt.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            step()
+        """,
+    "a whole iteration compiled": """
+        opt = torch.optim.SGD(model.parameters(), lr=0.1)
+        @torch.compile(backend="aot_eager")
+        def iteration(a, b):
+            opt.zero_grad()
+            loss = F.cross_entropy(model(a), b)
+            loss.backward()
+            opt.step()
+            return loss.detach()
+        losses = [iteration(x, y).item() for _ in range(4)]
+        """,
+    "a compiled loss that reads a frozen teacher": """
+        teacher = nn.Linear(4, 2).requires_grad_(False)
+        fast_teacher = torch.compile(teacher, backend="eager")
+        @torch.compile(backend="eager", dynamic=True)
+        def loss_of(logits, goal):
+            return F.kl_div(logits.log_softmax(1), goal.softmax(1), reduction="batchmean")
+        opt = torch.optim.SGD(model.parameters(), lr=0.1)
+        for part in x.split([8, 10, 14]):
+            with torch.no_grad():
+                goal = fast_teacher(part)
+            opt.zero_grad()
+            loss_of(model(part), goal).backward()
+            opt.step()
+        """,
+    "a function that is kept out of compilation": """
+        @torch.compiler.disable
+        def outside(v):
+            return v * 2
+        @torch.compile(backend="eager")
+        def forward(v):
+            return outside(model(v).sin()).cos()
+        opt = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(3):
+            opt.zero_grad()
+            F.cross_entropy(forward(x), y).backward()
+            opt.step()
+        """,
+    "a module that compiles itself in place": """
+        model.compile(backend="eager")
+        opt = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(3):
+            opt.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            opt.step()
+        """,
     "a model that was compiled before the cell": """
         for _ in range(3):
             opt.zero_grad()
@@ -271,6 +327,35 @@ BROKEN = {
             opt.step()
         """,
     ),
+    "a cut inside of a compiled function": (
+        "nondifferentiable",
+        """
+        body, head = nn.Linear(4, 8), nn.Linear(8, 2)
+        @torch.compile(backend="aot_eager")
+        def features(v):
+            return body(v).detach().relu()
+        opt = torch.optim.SGD([*body.parameters(), *head.parameters()], lr=0.1)
+        for _ in range(3):
+            opt.zero_grad()
+            F.cross_entropy(head(features(x)), y).backward()  # <- here
+            opt.step()
+        """,
+    ),
+    "the same cut where compilation is switched off by a stance": (
+        "detach",
+        """
+        body, head = nn.Linear(4, 8), nn.Linear(8, 2)
+        @torch.compile(backend="aot_eager")
+        def features(v):
+            return body(v).detach().relu()  # <- here
+        opt = torch.optim.SGD([*body.parameters(), *head.parameters()], lr=0.1)
+        with torch.compiler.set_stance("force_eager"):
+            for _ in range(3):
+                opt.zero_grad()
+                F.cross_entropy(head(features(x)), y).backward()
+                opt.step()
+        """,
+    ),
     "a functional call with detached parameters": (
         "detach",
         """
@@ -293,3 +378,51 @@ def test_a_fault_among_transformed_programs_is_named(name: str) -> None:
     assert not found.different
     first = found.report.findings[0]
     assert (first.cause, first.location.line if first.location else None) == (cause, found.line()), repr(found.report)
+
+
+COUNTED = """\
+compiled = []
+def backend(graph, inputs):
+    compiled.append(1)
+    return graph.forward
+"""
+
+
+def test_a_compiled_model_is_not_compiled_again_by_the_check_nor_after_it() -> None:
+    before = HEAD + COUNTED + "fast = torch.compile(model, backend=backend)\nF.cross_entropy(fast(x), y).backward()\n"
+    source = """
+        opt = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(3):
+            opt.zero_grad()
+            F.cross_entropy(fast(x), y).backward()
+            opt.step()
+        """
+    found = assert_healthy(source, before=before)
+    compiled, names = found.names["compiled"], found.names
+    assert len(compiled) == 1
+    names["fast"](names["x"])
+    assert len(compiled) == 1
+
+
+def test_a_compiled_region_is_one_operation_and_everything_is_back_in_place_when_it_raises() -> None:
+    from tests.recorder.test_recorder import snapshot
+
+    before = snapshot()
+    source = """
+        @torch.compile(backend="eager")
+        def loss_of(a, b, stop):
+            if stop:
+                raise ValueError("stop here")
+            return F.cross_entropy(model(a), b)
+        opt = torch.optim.SGD(model.parameters(), lr=0.1)
+        for i in range(4):
+            opt.zero_grad()
+            loss_of(x, y, i == 3).backward()
+            opt.step()
+        """
+    found = twice(HEAD + textwrap.dedent(source))
+    assert not found.different
+    assert isinstance(found.errors[0], ValueError)
+    assert snapshot() == before
+    assert [s.kind for s in found.report.steps].count("backward") == 3
+    assert all(p.reached for p in found.report.parameters)

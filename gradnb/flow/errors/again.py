@@ -17,7 +17,8 @@ MESSAGE = "backward through the graph a second time"
 RANK = 300  # what ended the cell comes before what is merely odd
 # operations whose node keeps nothing that could be freed
 _KEEPS_NOTHING = set(
-    "add sub rsub neg __add__ __radd__ __sub__ __rsub__ __neg__ __iadd__ __isub__ view reshape flatten transpose t permute squeeze unsqueeze "
+    "add sub rsub neg __add__ __radd__ __sub__ __rsub__ __neg__ __iadd__ __isub__ view reshape flatten transpose t permute squeeze "
+    "unsqueeze "
     "expand sum mean cat stack chunk split contiguous clone to float unbind select narrow T mT".split()
 )
 

@@ -13,16 +13,16 @@ from .again import relate
 LOSSES = set("mse_loss l1_loss smooth_l1_loss huber_loss poisson_nll_loss gaussian_nll_loss kl_div binary_cross_entropy".split())
 _PAIRING = (
     set(
-        "add sub rsub mul div true_divide __add__ __radd__ __sub__ __rsub__ __mul__ __rmul__ __truediv__ __rtruediv__ __rdiv__ multiply subtract "
-        "divide minimum maximum min max where".split()
+        "add sub rsub mul div true_divide multiply subtract divide minimum maximum min max where __add__ __radd__ __sub__ __rsub__ __mul__ "
+        "__rmul__ __truediv__ __rtruediv__ __rdiv__".split()
     )
     | LOSSES
 )
 # what leaves each element in its place
 _ELEMENTWISE = (
     set(
-        "pow __pow__ square abs __abs__ neg __neg__ exp log sqrt clamp clip clamp_min clamp_max relu softplus sigmoid tanh logsigmoid detach data "
-        "float double to clone contiguous nan_to_num sign pow_ mul_ add_ sub_ div_ __imul__ __iadd__ __isub__ __itruediv__ "
+        "pow __pow__ square abs __abs__ neg __neg__ exp log sqrt clamp clip clamp_min clamp_max relu softplus sigmoid tanh logsigmoid "
+        "detach data float double to clone contiguous nan_to_num sign pow_ mul_ add_ sub_ div_ __imul__ __iadd__ __isub__ __itruediv__ "
         "requires_grad_ type".split()
     )
     | _PAIRING

@@ -63,6 +63,9 @@ def kept(
             local = Kept(locate(recording, source, statement, location.function), name, False)
             if name and any(_read(read, source, value) for value in _values(statement)):
                 return local
+            taken = _taken(recording, used)
+            if taken is not None:
+                return taken
             return next(_read_stores(recording, read), None) or (stores[0] if stores else local)
     return next(_read_stores(recording, read), None) or (stores[0] if stores else None)
 
@@ -79,6 +82,16 @@ def _operands(node: ast.expr) -> list[ast.expr]:
         receiver = _operands(node.func.value) if isinstance(node.func, ast.Attribute) else []
         return [*receiver, *(o for a in node.args for o in _operands(a)), *(o for k in node.keywords for o in _operands(k.value))]
     return [node]
+
+
+def _taken(recording: Recording, used: tuple[int, ...]) -> Kept | None:
+    """``self.best = points[i]``: the call that takes the tensor in is itself what is put away for the next round."""
+    found = graph_of(recording).slicer.at(recording.sites[used[0]]) if used else None
+    statement = found[0].statement(found[2]) if found is not None else None
+    if found is None or statement is None:
+        return None
+    name = next((n for value, n in _kept_by(statement) if _inside(found[0], found[2], value)), None)
+    return Kept(locate(recording, found[0], statement), name, True) if name is not None else None
 
 
 def _read_stores(recording: Recording, read: Slice) -> Iterator[Kept]:
@@ -151,7 +164,7 @@ def _stores(source: Source, scope: Scope, statement: ast.stmt, node: ast.expr) -
 def _kept_by(statement: ast.stmt) -> list[tuple[ast.expr, str]]:
     """What a statement puts into an object or container, with the name of the place."""
     if isinstance(statement, ast.Assign):
-        found = []
+        found: list[tuple[ast.expr, str]] = []
         for target in statement.targets:
             parts = [(target, statement.value)]
             if isinstance(target, (ast.Tuple, ast.List)):

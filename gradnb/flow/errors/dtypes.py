@@ -13,22 +13,24 @@ from .again import RANK, relate
 from .sources import behind
 
 _SAID = re.compile(
-    r"same dtype|scalar type|expected dtype|[Ff]ound dtype|dtype to be|can't be cast to the desired|mixed dtype|dtypes match|"
+    r"same dtype|scalar type|[Ee]xpected dtype|[Ff]ound dtype|dtype to be|can't be cast to the desired|mixed dtype|dtypes match|"
     r"RNN input dtype|Input type \(|not implemented for '|could not infer output dtype|Integral inputs|only supports boolean masks|"
     r"index tensor of type LongTensor|must be long, int, byte or bool|can require gradients|must be floating point|"
     r"to be a boolean tensor|floating point type for target|with dtype|dtype to be equal|same datatype|real scalar outputs"
 )
 _NAMES = {
-    "Float": "float32", "float": "float32", "Double": "float64", "double": "float64", "Half": "float16", "c10::Half": "float16", "BFloat16": "bfloat16",
-    "c10::BFloat16": "bfloat16", "Long": "int64", "long": "int64", "long long": "int64", "Int": "int32", "int": "int32", "Short": "int16",
-    "Byte": "uint8", "Char": "int8", "Bool": "bool", "bool": "bool", "ComplexFloat": "complex64", "ComplexDouble": "complex128",
+    "Float": "float32", "float": "float32", "Double": "float64", "double": "float64", "Half": "float16", "c10::Half": "float16",
+    "BFloat16": "bfloat16", "c10::BFloat16": "bfloat16", "Long": "int64", "long": "int64", "long long": "int64", "Int": "int32",
+    "int": "int32", "Short": "int16", "Byte": "uint8", "Char": "int8", "Bool": "bool", "bool": "bool", "ComplexFloat": "complex64", "ComplexDouble": "complex128",
 }  # fmt: skip
+# what can only come from torch, also where no recorded call raised it
+_UNSEEN = ("can require gradients", "must be floating point", "real scalar outputs", "must be long, int, byte or bool")
 _LOW = ("float16", "bfloat16")
 _CASTS = set("float double half bfloat16 long int short byte char bool to type type_as".split())
 _MIXERS = ("cat", "concat", "concatenate", "stack", "hstack", "vstack", "column_stack")
 _MAKERS = set(
-    "from_numpy tensor as_tensor Tensor FloatTensor DoubleTensor LongTensor IntTensor BoolTensor array asarray zeros ones randn rand normal "
-    "linspace arange float64 astype load read_csv TensorDataset full random uniform standard_normal randint from_dlpack eye concatenate stack".split()
+    "array asarray zeros ones randn rand normal linspace arange float64 load read_csv full random uniform standard_normal randint eye "
+    "concatenate stack TensorDataset from_dlpack".split()
 )
 
 
@@ -38,7 +40,7 @@ def dtypes(recording: Recording) -> list[Lead]:
     if error is None or not _SAID.search(error.message):
         return []
     if error.autocast:
-        return []  # an autocast region changed the dtype: that is the subject of amp.py
+        return []  # an autocast region changed the dtype: that is the subject of autocast.py
     op, event = (recording.ops[error.op], None) if error.op >= 0 else _in_backward(recording)
     if op is None:
         return _alone(recording)
@@ -201,7 +203,7 @@ def _maker(node: ast.AST) -> int:
 def _alone(recording: Recording) -> list[Lead]:
     """A dtype error of a call that the recorder did not see: ``torch.tensor([1, 2], requires_grad=True)``."""
     error = recording.raised
-    if error is None or not error.stack:
+    if error is None or not error.stack or not any(text in error.message for text in _UNSEEN):
         return []
     place = recording.location(error.stack)
     lead = Lead("dtype", place, rank=RANK, expression=place.code if place else "")

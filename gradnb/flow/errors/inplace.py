@@ -57,7 +57,9 @@ def _first(recording: Recording, event: Event) -> Spoiled | None:
     message = (event.error or "").partition(": ")[2]
     exact = [s for s in recording.spoiled if s.message and s.message[:300] == message[:300]]
     known = [s for s in exact or recording.spoiled if s.op >= 0]
-    return max(known, key=lambda s: s.op) if known else (exact or recording.spoiled or [None])[0]
+    if known:
+        return max(known, key=lambda s: s.op)
+    return next(iter(exact or recording.spoiled), None)
 
 
 # -- who wrote -----------------------------------------------------------------------------------------------------------------
@@ -94,7 +96,7 @@ def _memory(recording: Recording, spoiled: Spoiled) -> tuple[set[int], set[int]]
         values = [*values, *(fitting if not values else [])] or near
     groups = {recording.values[v].group for v in values}
     parameters = {p for v in values if (p := recording.values[v].parameter) >= 0}
-    for index, value in enumerate(recording.values):
+    for value in recording.values:
         if value.group in groups and value.parameter >= 0:
             parameters.add(value.parameter)
     return groups, parameters

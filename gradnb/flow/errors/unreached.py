@@ -24,7 +24,7 @@ def _asked(recording: Recording) -> list[Lead]:
     event = unanswered(recording)
     if event is None or not event.losses or not event.inputs:
         return []
-    missing = _missing(recording, event)
+    missing = unreached_inputs(recording, event)
     if event.ok and not missing:
         return []  # the None came from somewhere else
     numbers = [n for v in missing if (n := recording.values[v].parameter) >= 0 and recording.parameters[n].listed]
@@ -51,7 +51,7 @@ def _asked(recording: Recording) -> list[Lead]:
     return [lead]
 
 
-def _missing(recording: Recording, event: Event) -> list[int]:
+def unreached_inputs(recording: Recording, event: Event) -> list[int]:
     """The inputs that the gradient of the losses does not come back to."""
     cone = graph_of(recording).cone(event.losses)
     reached: set[int] = set()
@@ -91,6 +91,11 @@ def _other_tensor(recording: Recording, event: Event, value: int, lead: Lead) ->
     lead.operation = recording.ops[made].name
     place = recording.location(recording.ops[made].stack)
     cone = graph.cone(event.losses)
+    last = max((recording.values[v].op for v in event.losses), default=-1)
+    if last >= 0 and recording.ops[made].kind == "leaf" and last < made:
+        # a new leaf in each round, and a loss of an earlier one
+        relate(lead, place, "a new tensor takes its place here")
+        return apart(recording, recording.ops[last].stack, recording.ops[made].stack)
     origins = graph.cone((value,)).edges
     after = [e for v in origins if v != value for e in cone.children.get(v, ()) if e.op > made]
     if after and not any(value in op.inputs for op in recording.ops[made + 1 : event.time] if op.kind == "op"):

@@ -11,6 +11,7 @@ from ..cuts import graph_of
 from ..lead import Lead
 from ..places import locate
 from .again import RANK, relate
+from .unreached import unreached_inputs
 
 _SIZES = (
     "must match the size of tensor",
@@ -20,8 +21,8 @@ _SIZES = (
     "assign a gradient of size",
 )
 _THROUGH = set(
-    "view reshape flatten ravel contiguous detach data clone T t transpose squeeze unsqueeze __getitem__ narrow float double to neg __neg__ "
-    "requires_grad_ div mul __mul__ __rmul__ __truediv__ mul_ div_ __imul__ __itruediv__ split chunk".split()
+    "view reshape flatten ravel contiguous detach data clone T t transpose squeeze unsqueeze __getitem__ narrow float double to neg "
+    "__neg__ requires_grad_ div mul __mul__ __rmul__ __truediv__ mul_ div_ __imul__ __itruediv__ split chunk".split()
 )
 
 
@@ -140,7 +141,8 @@ def _asked_for(recording: Recording, op: Op, value: int) -> int:
         return -1
     inputs, at = list(event.inputs), op.outputs.index(value)
     if len(inputs) != len(op.outputs):
-        inputs = [v for v in inputs if recording.values[v].shape in [recording.values[o].shape for o in op.outputs]]
+        missing = unreached_inputs(recording, event)
+        inputs = [v for v in inputs if v not in missing]
     if at >= len(inputs):
         return -1
     number = recording.values[inputs[at]].parameter
@@ -173,10 +175,23 @@ def _lead(recording: Recording, wrong: Flat, right: Flat) -> Lead:
     lead.details["extra"] = [recording.parameters[n].name for n in extra]
     lead.details["missing"] = [recording.parameters[n].name for n in missing]
     lead.details["other"] = (recording.values[right.value].shape or (0,))[0]
+    if wrong.gradients != right.gradients and not missing and _skipped(recording, right if right.gradients else wrong):
+        # the parameters without a gradient were left out where the gradients were glued together
+        lead.location = recording.location(recording.ops[(right if right.gradients else wrong).op].stack)
+        lead.expression = graph_of(recording).slicer.text(lead.location) if lead.location else ""
+        lead.details.update(gradients=True, skipped=True, size=lead.details["other"], other=lead.details["size"])
+        lead.details.update(missing=lead.details["extra"], extra=[])
     relate(lead, chosen(recording, right.op), "the other vector is made here")
     if recording.raised is not None:
         relate(lead, recording.location(recording.raised.stack), "the error is raised here")
     return lead
+
+
+def _skipped(recording: Recording, flat: Flat) -> bool:
+    """Did autograd.grad give None for some inputs, and the vector holds the rest."""
+    calls = {o.stack for o in recording.ops[: flat.op] if o.kind == "grad"}
+    asked = [e for e in recording.events if e.kind == "grad" and e.ok and e.stack in calls and e.time <= flat.op]
+    return bool(asked) and bool(unreached_inputs(recording, asked[-1]))
 
 
 def _bare(recording: Recording, flat: Flat) -> Lead:

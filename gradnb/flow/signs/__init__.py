@@ -23,7 +23,8 @@ def sign(recording: Recording) -> list[Lead]:
         stepped = [i for i, o in enumerate(recording.optimizers) if o.steps and feeds(recording, event) & held(recording, i)]
         if not stepped:
             continue
-        for find in (entropy, own_samples, policy, likelihood, divergence, gaussian_divergence, cosine, error):
+        up = any(recording.optimizers[i].maximize for i in stepped)  # what the loss should be small for, it is now large for
+        for find in (error,) if up else (entropy, own_samples, policy, likelihood, divergence, gaussian_divergence, cosine, error):
             lead = find(recording, event, cone)
             if lead is not None:
                 leads.append(lead)
