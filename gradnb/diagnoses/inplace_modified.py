@@ -44,6 +44,12 @@ def _words(lead: Lead) -> tuple[str, str, str]:
             f"{subject(lead, 'This line')}{place(lead)} overwrites {whose}, which {needs} as they were.",
             f"Compute the part of {loss(lead)} that uses these weights after this line, or call its `backward()` before it.",
         )
+    if kind == "late":
+        return (
+            "a tensor that the backward pass needs was changed in place",
+            f"{subject(lead, 'The line that raises')}{place(lead)} ran after the steps recorded in full: what changed it is not known.",
+            "Record more steps, with `--steps N` or `check(steps=N)`, and the line that changed it is named.",
+        )
     if kind == "unseen":
         return (
             f"a tensor that {loss(lead)} needs was changed in place",

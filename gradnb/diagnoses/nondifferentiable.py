@@ -32,7 +32,7 @@ SOFT = {
     "sort": "Use the sorted values, not their indices, or a soft ranking.",
     "sample": "Draw with `dist.rsample()` where the distribution has it, `F.gumbel_softmax(logits)` for a choice, or learn by "
     "`-(reward * dist.log_prob(action)).mean()`.",
-    "compiled": "Run the cell once with `torch.compiler.set_stance(\"force_eager\")`: the check then sees the line inside.",
+    "compiled": 'Run the cell once with `torch.compiler.set_stance("force_eager")`: the check then sees the line inside.',
     "range": "Scale a fixed range: `low + (high - low) * torch.linspace(0, 1, count)`.",
     "compare": "Replace the comparison by a smooth one: `torch.sigmoid(sharpness * (x - threshold))`, or use a loss on `x` itself.",
 }

@@ -119,7 +119,17 @@ def _update_alone(lead: Lead, step: str) -> tuple[str, str, str]:
     )
 
 
+def _scaled_twice(lead: Lead, step: str) -> tuple[str, str, str]:
+    return (
+        f"{subject(lead, '`scaler.scale`')} scales a loss that is scaled already",
+        f"{step} divides the gradients of {optimizer(lead)} by the scale once, and they carry it twice{place(lead)}: the update is too "
+        "large by the factor of the scale, or overflows and is left out.",
+        "Scale the loss once, right before `backward()`.",
+    )
+
+
 KINDS = {
+    "scaled-twice": _scaled_twice,
     "loss-not-scaled": _unscaled,
     "other-scaler": _other_scaler,
     "update-between": _update_between,

@@ -130,6 +130,14 @@ def _unknown(lead: Lead) -> tuple[str, str, str]:
     )
 
 
+def _late(lead: Lead) -> tuple[str, str, str]:
+    return (
+        "a backward pass goes through a graph that was freed already",
+        f"{subject(lead, 'The line that raises')}{place(lead)} ran after the steps recorded in full, so what came before is not known.",
+        "Record more steps, with `--steps N` or `check(steps=N)`, and the line that kept the old graph is named.",
+    )
+
+
 _WORDS = {
     "carried": _carried,
     "loss": _loss,
@@ -139,6 +147,7 @@ _WORDS = {
     "shared": _shared,
     "grad": _grad,
     "stale": _stale,
+    "late": _late,
     "before": _before,
 }
 

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from ..flow import Lead, leads
 from ..recorder.recording import Recording
 from ..report.finding import Finding
-from ._words import build, loss, names, place, subject
+from ._words import build, loss, names, place, quote, subject
 
 
 def find(recording: Recording) -> Iterator[Finding]:
@@ -66,6 +66,16 @@ def _axis(lead: Lead) -> tuple[str, str, str]:
     )
 
 
+def _target(lead: Lead) -> tuple[str, str, str]:
+    small, other = _shapes(lead)
+    operation = quote(str(lead.details.get("operation") or "the loss"))
+    return (
+        f"{operation} cannot compare a prediction of shape {small} with a target of shape {other}",
+        f"{subject(lead, 'This line')}{place(lead)} gives {operation} operands whose shapes do not fit.",
+        "Class scores are [N, C] or [N, C, …] with targets [N] or [N, …]; other losses want two equal shapes. Reshape where they are made.",
+    )
+
+
 def _vectors(lead: Lead) -> tuple[str, str, str]:
     details = lead.details
     what = "gradients" if details.get("gradients") else "parameters"
@@ -85,7 +95,7 @@ def _vectors(lead: Lead) -> tuple[str, str, str]:
     )
 
 
-_WORDS = {"pairs": _pairs, "repeated": _repeated, "axis": _axis, "vectors": _vectors}
+_WORDS = {"pairs": _pairs, "repeated": _repeated, "axis": _axis, "target": _target, "vectors": _vectors}
 
 
 def bad() -> None:

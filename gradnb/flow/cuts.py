@@ -46,7 +46,9 @@ def lost(recording: Recording) -> list[Lead]:
     leads: list[Lead] = []
     explained: set[int] = set()
     for hunger in hungry(recording):
-        todo = [n for n in hunger.parameters if n not in explained]
+        # what another loss of these rounds feeds was cleared or is fed in turn: no cut starves it
+        fed = 0 if hunger.event is not None else _fed_by_any(graph, hunger)
+        todo = [n for n in hunger.parameters if n not in explained and not (fed >> n & 1 and n not in hunger.zero)]
         for losses in hunger.losses[:6]:
             if not todo:
                 break
@@ -58,6 +60,14 @@ def lost(recording: Recording) -> list[Lead]:
     merged = _merge(leads)
     recording.memo["cut leads"] = merged
     return merged
+
+
+def _fed_by_any(graph: Graph, hunger: Hunger) -> int:
+    """Bit set of the parameters that some loss of a hunger feeds."""
+    fed = 0
+    for losses in hunger.losses:
+        fed |= graph.cone(losses).fed()
+    return fed
 
 
 def _explain(graph: Graph, cone: Cone, hunger: Hunger, todo: list[int], leads: list[Lead]) -> set[int]:

@@ -22,6 +22,7 @@ from .profile import Group, Step, Ways, groups, rise, total
 
 RATIO = 1e-4  # of the largest root mean square among an optimizer's gradients
 UPDATE = 1e-8  # of the weight's own size
+NOTHING = 1e-15  # norm of a gradient that no optimizer can use, whatever the others are
 LARGE = 1e3  # norm of a gradient
 FALL = 4.0  # powers of ten
 RISE = 3.0
@@ -93,11 +94,36 @@ def _negligible(recording: Recording, optimizer: int, steps: list[Event]) -> lis
         sizes = {n: norm / math.sqrt(_count(recording.parameters[n])) for n, (s, norm) in event.states.items() if s == "ok" and norm}
         most = max(sizes.values(), default=0.0)
         for number, size in sizes.items():
-            if size <= RATIO * most and _no_step(recording, optimizer, number, size):
+            if (size <= RATIO * most or most < NOTHING) and _no_step(recording, optimizer, number, size):
                 small[number] = small.get(number, 0) + 1
             else:
                 large.add(number)
-    return [n for n, times in small.items() if n not in large and times >= min(2, len(steps))]
+    chosen = [n for n, times in small.items() if n not in large and times >= min(2, len(steps))]
+    return [n for n in chosen if not _only_a_bias(recording, n, chosen)]
+
+
+def _largest(recording: Recording, steps: list[Event]) -> int:
+    """The parameter whose gradient is the largest for its number of elements."""
+    sizes = {
+        n: norm / math.sqrt(_count(recording.parameters[n])) for e in steps[:1] for n, (s, norm) in e.states.items() if s == "ok" and norm
+    }
+    return max(sizes, key=lambda n: sizes[n], default=-1)
+
+
+def _apart(way: list[Step], other: list[Step]) -> list[Step]:
+    """What is left of a way from where it parts with another: a fall that both share makes neither small beside the other."""
+    shared = {step.stage for step in other}
+    start = next((i for i, step in enumerate(way) if step.stage not in shared), len(way))
+    return way[start:]
+
+
+def _only_a_bias(recording: Recording, number: int, small: list[int]) -> bool:
+    """A bias whose weight learns: in front of a softmax or a normalisation its gradient is zero up to rounding."""
+    prefix = recording.parameters[number].name.rpartition(".")[0]
+    if len(recording.parameters[number].shape) > 1 or not prefix:
+        return False
+    beside = [i for i, p in enumerate(recording.parameters) if i != number and p.name.rpartition(".")[0] == prefix and p.ever_trainable]
+    return bool(beside) and not any(i in small for i in beside)
 
 
 def _cancels(recording: Recording, number: int, small: list[int]) -> bool:

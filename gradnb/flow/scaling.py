@@ -57,6 +57,7 @@ def _follow(recording: Recording, index: int) -> list[Lead]:
             continue
         if event.kind == "backward" and feeds(recording, event) & mask:
             state.scaler = scaler_of(recording, event)
+            found.extend(_scaled_twice(recording, index, mask, event))
             state.filled, state.unscaled, state.stepped, state.backward, state.updated = True, False, False, event, None
         elif event.kind == "unscale" and event.optimizer is not None and held(recording, event.optimizer) & mask == mask:
             found.extend(_by_hand(recording, index, mask, state, event, asks_scale))
@@ -75,6 +76,32 @@ def _follow(recording: Recording, index: int) -> list[Lead]:
             found.extend(_by_hand(recording, index, mask, state, event, asks_scale))
             state.filled = state.stepped = False
     return found
+
+
+def _scaled_twice(recording: Recording, index: int, mask: int, event: Event) -> list[Lead]:
+    """A loss that was scaled already goes through ``scaler.scale`` again."""
+    reached = graph_of(recording).cone(event.losses).edges
+    scales = [e for e in recording.events if e.kind == "scale" and e.ok and e.enabled and any(v in reached for v in e.losses)]
+    for second in reversed(scales):
+        behind = {v for value in second.losses if value in reached for v in _behind(recording, value)}
+        first = next((e for e in scales if e is not second and any(v in behind for v in e.losses)), None)
+        if first is not None:
+            lead = _lead(recording, "scaler-misuse", "scaled-twice", second, index, mask, rank=76)
+            lead.related.extend(_here(recording, first, "the loss is scaled here already"))
+            return [lead]
+    return []
+
+
+def _behind(recording: Recording, value: int) -> set[int]:
+    """The values that a value was computed from, as far as one expression's way goes."""
+    todo, seen = [value], set[int]()
+    while todo and len(seen) < 300:
+        made = recording.values[todo.pop()].op
+        if made >= 0 and recording.ops[made].kind != "grad":  # a gradient penalty scales on its way, too, and takes it out again
+            new = [v for v in recording.ops[made].inputs if v not in seen]
+            seen.update(new)
+            todo.extend(new)
+    return seen
 
 
 def _clip(recording: Recording, index: int, mask: int, state: _State, position: int, asks_scale: bool) -> list[Lead]:

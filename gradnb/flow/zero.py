@@ -56,7 +56,7 @@ def zeros(recording: Recording) -> list[Lead]:
 
 
 def _passing(recording: Recording, birth: ZeroBirth, numbers: list[int]) -> bool:
-    """A zero that is no fault: a hinge that is satisfied, offsets that cancel in a difference, factors that are zero until the first step."""
+    """A zero that is no fault: a satisfied hinge, offsets that cancel in a difference, factors that are zero until the first step."""
     if birth.node.startswith(("Relu", "Clamp", "Threshold", "Maximum")) and all(loss.value == 0.0 for loss in recording.losses):
         return True
     if birth.kind == "cancelled":
@@ -79,8 +79,8 @@ def _beside(recording: Recording, hunger: Hunger, numbers: list[int]) -> Lead | 
 
 
 def _order(recording: Recording, birth: ZeroBirth) -> tuple:
-    """A custom Function first, then the birth that starves most, then the one nearest to the loss."""
-    return (not birth.kind.startswith("custom"), -len(birth.parameters), -birth.op)
+    """A custom Function first, then the birth that starves most, then the nearest to the loss; an underflow only where nothing else is."""
+    return (not birth.kind.startswith("custom"), birth.detail == "faded", -len(birth.parameters), -birth.op)
 
 
 def _legitimate(recording: Recording, number: int, starved: list[int]) -> bool:

@@ -207,6 +207,7 @@ FULL: dict[str, list[dict[str, Any]]] = {
         *({"kind": kind, "needed": "self.net(x)", "names": names} for kind in ("step", "load", "call") for names in ([], ["net.0.weight"])),
         {"kind": "call", "module": "net.1"},
         {"kind": "unseen"},
+        {"kind": "late"},
         {"kind": "view"},
     ],
     "integer-cast": [{"dtype": "torch.bool"}, {"dtype": "int64"}],
@@ -242,7 +243,7 @@ FULL: dict[str, list[dict[str, Any]]] = {
     ],
     "second-backward": [
         {"kind": kind, "name": name, "kept": kept}
-        for kind in ("carried", "loss", "twice", "branch", "recompute", "shared", "grad", "before", "stale", "unknown")
+        for kind in ("carried", "loss", "twice", "branch", "recompute", "shared", "grad", "before", "stale", "late", "unknown")
         for name in ("self.state", "")
         for kept in (True, False)
     ],
@@ -250,6 +251,7 @@ FULL: dict[str, list[dict[str, Any]]] = {
         {"kind": "pairs", "small": (20, 1), "other": (20,)},
         {"kind": "repeated", "small": (64, 1), "other": (64, 4)},
         {"kind": "axis", "small": (8, 1), "other": (8,)},
+        {"kind": "target", "small": (8, 5), "other": (8, 1), "operation": "cross_entropy"},
         {"kind": "vectors", "size": 10, "other": 12, "extra": ["net.0.weight"]},
         {"kind": "vectors", "size": 10, "other": 12, "missing": ["net.0.weight", "net.0.bias"], "gradients": True},
     ],

@@ -19,6 +19,17 @@ def loss_of(net=net):
 
 
 BROKEN = {
+    "a loss that is scaled in two places": (
+        "scaler-misuse",
+        """
+        for _ in range(2):
+            opt.zero_grad()
+            loss = scaler.scale(loss_of())
+            scaler.scale(loss).backward()  # <- here
+            scaler.step(opt)
+            scaler.update()
+        """,
+    ),
     "a limit for values of scaled gradients": (
         "clip-scaled",
         """
@@ -91,6 +102,17 @@ BROKEN = {
 }
 
 HEALTHY = {
+    "a gradient penalty that is unscaled on its way": """
+        for _ in range(2):
+            opt.zero_grad()
+            z = x.clone().requires_grad_(True)
+            out = net(z).pow(2).mean()
+            (grad,) = torch.autograd.grad(scaler.scale(out), z, create_graph=True)
+            penalty = (grad / scaler.get_scale()).pow(2).sum()
+            scaler.scale(out + penalty).backward()
+            scaler.step(opt)
+            scaler.update()
+        """,
     "accumulation that is unscaled and clipped once a group": """
         for i in range(6):
             scaler.scale(loss_of() / 3).backward()

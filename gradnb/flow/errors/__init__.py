@@ -20,7 +20,11 @@ def raised(recording: Recording) -> list[Lead]:
     if recording.raised is None:
         return []
     for find in (scalar, inference, number, again, leaf, modified, vectors, targets, dtypes):
-        found = find(recording)
+        try:
+            found = find(recording)
+        except Exception as fault:  # the others may know the error
+            recording.notes.append(f"the analysis {find.__name__} failed and was skipped: {type(fault).__name__}: {fault}")
+            continue
         if found:
             return found
     return []

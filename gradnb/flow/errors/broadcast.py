@@ -8,7 +8,7 @@ from ...recorder.recording import Op, Recording
 from ..cuts import graph_of, loss_text
 from ..graph import Cone
 from ..lead import Lead
-from .again import relate
+from .history import relate
 
 LOSSES = set("mse_loss l1_loss smooth_l1_loss huber_loss poisson_nll_loss gaussian_nll_loss kl_div binary_cross_entropy".split())
 _PAIRING = (
@@ -34,6 +34,9 @@ _SHAPING = set(
 )
 
 
+ROUNDS = 3  # of each training line; shapes seldom change
+
+
 @dataclass(slots=True)
 class Blown:
     """A call that made a value larger than either of its operands, or repeated the prediction."""
@@ -47,8 +50,12 @@ class Blown:
 def broadcast(recording: Recording) -> list[Lead]:
     """Leads for losses whose operands have one sample axis each that do not meet."""
     found: dict[tuple, Lead] = {}
+    rounds: dict[tuple[int, ...], int] = {}
     for event in recording.events:
         if event.kind != "backward" or not event.ok or not event.losses:
+            continue
+        rounds[event.stack] = rounds.get(event.stack, 0) + 1
+        if rounds[event.stack] > ROUNDS:
             continue
         cone = graph_of(recording).cone(event.losses)
         for blown in _blown(recording, cone):

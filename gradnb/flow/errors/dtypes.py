@@ -9,7 +9,7 @@ from ...recorder.recording import Event, Location, Op, Recording
 from ..cuts import graph_of
 from ..lead import Lead
 from ..places import locate
-from .again import RANK, relate
+from .history import RANK, relate
 from .sources import behind
 
 _SAID = re.compile(
@@ -21,10 +21,12 @@ _SAID = re.compile(
 _NAMES = {
     "Float": "float32", "float": "float32", "Double": "float64", "double": "float64", "Half": "float16", "c10::Half": "float16",
     "BFloat16": "bfloat16", "c10::BFloat16": "bfloat16", "Long": "int64", "long": "int64", "long long": "int64", "Int": "int32",
-    "int": "int32", "Short": "int16", "Byte": "uint8", "Char": "int8", "Bool": "bool", "bool": "bool", "ComplexFloat": "complex64", "ComplexDouble": "complex128",
+    "int": "int32", "Short": "int16", "Byte": "uint8", "Char": "int8", "Bool": "bool", "bool": "bool", "ComplexFloat": "complex64",
+    "ComplexDouble": "complex128",
 }  # fmt: skip
 # what can only come from torch, also where no recorded call raised it
 _UNSEEN = ("can require gradients", "must be floating point", "real scalar outputs", "must be long, int, byte or bool")
+_INDICES = re.compile(r"Long|int64|LongTensor|must be long")
 _LOW = ("float16", "bfloat16")
 _CASTS = set("float double half bfloat16 long int short byte char bool to type type_as".split())
 _MIXERS = ("cat", "concat", "concatenate", "stack", "hstack", "vstack", "column_stack")
@@ -58,6 +60,9 @@ def _in_backward(recording: Recording) -> tuple[Op | None, Event | None]:
     if event is None or event.ok or not event.losses:
         return None, None
     graph = graph_of(recording)
+    if "real scalar" in (event.error or ""):
+        made = recording.values[event.losses[0]].op
+        return (recording.ops[made], event) if made >= 0 and recording.ops[made].inputs else (None, None)
     order = [v for v in reversed(graph.cone(event.losses).order) if recording.values[v].op >= 0]
     for value in order:
         op = recording.ops[recording.values[value].op]
@@ -124,7 +129,8 @@ def origin(recording: Recording, value: int) -> int:
     return recording.values[_source(recording, value)].op
 
 
-def _source(recording: Recording, value: int) -> int:
+def _source(recording: Recording, value: int, indices: bool = False) -> int:
+    """The oldest value with the same dtype in the history of a value; ``indices``: integers were expected."""
     values, last = recording.values, value
     for _ in range(500):
         made = values[value].op
@@ -136,8 +142,16 @@ def _source(recording: Recording, value: int) -> int:
             return value
         if op.name in _MIXERS and len({values[v].op for v in same}) > 1 and not _by_a_library(recording, op):
             return last if values[last].op >= 0 else value  # it had to be one dtype there: what takes a part out again is to blame
+        if op.name == "__getitem__" and indices and _a_column(recording, op, made):
+            return value
         last, value = value, same[0]
     return value
+
+
+def _a_column(recording: Recording, op: Op, made: int) -> bool:
+    """A part of a table of floats that other lines take other parts of: only this part should have been integers."""
+    others = [o for i, o in enumerate(recording.ops) if i != made and o.name == "__getitem__" and o.inputs[:1] == op.inputs[:1]]
+    return any(o.stack and op.stack and o.stack[0] != op.stack[0] for o in others)
 
 
 def _by_a_library(recording: Recording, op: Op) -> bool:
@@ -148,7 +162,7 @@ def _by_a_library(recording: Recording, op: Op) -> bool:
 def _lead(recording: Recording, op: Op, value: int, event: Event | None) -> Lead:
     graph = graph_of(recording)
     values = recording.values
-    source = _source(recording, value)
+    source = _source(recording, value, bool(_INDICES.search(recording.raised.message if recording.raised else "")))
     made = values[source].op
     symptom = recording.location(recording.raised.stack) if recording.raised is not None else None
     lead = Lead("dtype", None, rank=RANK, operation=recording.ops[made].name if made >= 0 else "")

@@ -8,9 +8,10 @@ from ...recorder.recording import Event, Op, Recording, Spoiled
 from ..cuts import graph_of, loss_text
 from ..graph import Graph
 from ..lead import Lead
-from .again import RANK, Place, apart, crossing, failed, history, relate, shared
+from .again import Place
 from .built import constructor
 from .carried import kept
+from .history import RANK, apart, crossing, failed, history, late, relate, shared
 from .leaf import leaf
 
 MESSAGE = "modified by an inplace operation"
@@ -35,7 +36,7 @@ def modified(recording: Recording) -> list[Lead]:
     """The lead for "one of the variables needed for gradient computation has been modified by an inplace operation"."""
     event = failed(recording, MESSAGE)
     if event is None:
-        return _views(recording)
+        return _views(recording) or late(recording, "inplace-modified", MESSAGE)
     graph = graph_of(recording)
     spoiled = _first(recording, event)
     if spoiled is None:

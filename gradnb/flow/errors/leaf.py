@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...recorder.recording import Recording
 from ..cuts import graph_of
 from ..lead import Lead
-from .again import RANK, relate
+from .history import RANK, relate
 
 MESSAGE = "leaf Variable that requires grad"
 _SPLIT = "is a view and is being modified inplace"  # an element of unbind(), chunk(), split(): the same fault where the whole is a leaf

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from ...recorder.recording import Event, Location, Recording
 from ..cuts import graph_of, loss_text
-from ..graph import Cone
 from ..lead import Lead
-from .again import Crossing, crossing, held, history, relate, shared
+from .again import held
 from .carried import kept
+from .history import Crossing, crossing, history, relate, shared
+
+ROUNDS = 6  # of each training line
 
 
 def stale(recording: Recording) -> list[Lead]:
@@ -15,28 +17,31 @@ def stale(recording: Recording) -> list[Lead]:
     if recording.raised is not None and "inplace" in recording.raised.message:
         return []
     found: dict[tuple, Lead] = {}
-    last: dict[tuple[int, ...], Event] = {}
-    for event in recording.events:
+    last: dict[tuple[int, ...], int] = {}
+    rounds: dict[tuple[int, ...], int] = {}
+    for position, event in enumerate(recording.events):
         if event.kind != "backward" or not event.ok or not event.losses:
             continue
-        before = last.get(event.stack)
-        last[event.stack] = event
-        lead = _between(recording, before, event) if before is not None else None
+        before = last.get(event.stack, -1)
+        last[event.stack] = position
+        rounds[event.stack] = rounds.get(event.stack, 0) + 1
+        if before < 0 or rounds[event.stack] > ROUNDS:
+            continue
+        steps = [e for e in recording.events[before:position] if e.kind == "step" and e.ok and e.optimizer is not None]
+        lead = _between(recording, recording.events[before], event, steps) if steps else None
         if lead is not None and lead.location is not None:
             found.setdefault((lead.location.filename, lead.location.line), lead)
     return list(found.values())[:2]
 
 
-def _between(recording: Recording, before: Event, event: Event) -> Lead | None:
+def _between(recording: Recording, before: Event, event: Event, steps: list[Event]) -> Lead | None:
     graph = graph_of(recording)
-    start, end = recording.events.index(before), recording.events.index(event)
-    steps = [e for e in recording.events[start:end] if e.kind == "step" and e.ok and e.optimizer is not None]
-    if not steps:
-        return None
     cone = graph.cone(event.losses)
     mine = history(cone)
     both = shared(recording, mine, history(graph.cone(before.losses)))
-    found = crossing(recording, cone, {v for v in both if not _looks_into(recording, cone, v)}, mine, before)
+    # a view of a parameter, such as a transposed weight, moves with the parameter
+    views = {value.group for value in recording.values if value.parameter >= 0} if both else set()
+    found = crossing(recording, cone, {v for v in both if recording.values[v].group not in views}, mine, before)
     if found is None:
         return None
     behind = cone.live.get(found.value, 0)
@@ -44,12 +49,6 @@ def _between(recording: Recording, before: Event, event: Event) -> Lead | None:
     if not moved:
         return None
     return _lead(recording, event, found, moved[0])
-
-
-def _looks_into(recording: Recording, cone: Cone, value: int) -> bool:
-    """A view of a parameter, such as a transposed weight: it moves with the parameter."""
-    group = recording.values[value].group
-    return any(recording.values[v].group == group and recording.values[v].parameter >= 0 for v in cone.upstream(value) if v != value)
 
 
 def _lead(recording: Recording, event: Event, found: Crossing, step: Event) -> Lead:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from ...recorder.recording import Op, Recording
 from ..cuts import graph_of
 from ..lead import Lead
-from .again import RANK, relate
 from .dtypes import origin
+from .history import RANK, relate
 
 _SIZES = (
     "must match the size of tensor",
@@ -16,6 +16,7 @@ _SIZES = (
     "multi-target not supported",
     "Expected input batch_size",
     "input tensors should have same dimension",
+    "Expected target size",
 )
 _LOSSES = set(
     "mse_loss l1_loss smooth_l1_loss huber_loss kl_div nll_loss cross_entropy binary_cross_entropy binary_cross_entropy_with_logits "
@@ -35,6 +36,8 @@ def targets(recording: Recording) -> list[Lead]:
     if cast is not None:
         return [cast]
     pair = _extra_axis(recording, op)
+    if pair is None and op.name in _LOSSES:
+        pair = (op.inputs[0], op.inputs[1])
     return [_lead(recording, op, *pair)] if pair is not None else []
 
 
@@ -80,7 +83,8 @@ def _lead(recording: Recording, op: Op, more: int, less: int) -> Lead:
     graph, values = graph_of(recording), recording.values
     lead = Lead("shape-mismatch", recording.location(op.stack), rank=RANK - 50, operation=op.name)
     lead.expression = graph.text(recording.raised.op) if recording.raised is not None else ""
-    lead.details = {"kind": "axis", "small": values[more].shape, "other": values[less].shape, "raised": True}
+    kind = "axis" if len(values[more].shape or ()) == len(values[less].shape or ()) + 1 else "target"
+    lead.details = {"kind": kind, "small": values[more].shape, "other": values[less].shape, "operation": op.name, "raised": True}
     for value in (more, less):
         made = values[value].op
         if made >= 0 and recording.ops[made].stack:

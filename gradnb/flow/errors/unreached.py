@@ -7,7 +7,7 @@ from ..cuts import graph_of, loss_text
 from ..lead import Lead
 from ..starved import unanswered
 from ..unused import defined, topmost
-from .again import RANK, apart, relate
+from .history import RANK, apart, relate
 
 
 def unreached(recording: Recording) -> list[Lead]:

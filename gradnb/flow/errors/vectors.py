@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from dataclasses import dataclass
 
 from ...recorder.recording import Location, Op, Recording
@@ -10,7 +11,7 @@ from ...recorder.source import Scope, Source
 from ..cuts import graph_of
 from ..lead import Lead
 from ..places import locate
-from .again import RANK, relate
+from .history import RANK, relate
 from .unreached import unreached_inputs
 
 _SIZES = (
@@ -107,7 +108,9 @@ def _flats(recording: Recording, value: int) -> list[Flat]:
 def _flat(recording: Recording, value: int, made: int, op: Op) -> Flat | None:
     numbers: set[int] = set()
     gradients = False
-    for source in op.inputs:
+    if all(_read_off(recording, v) for v in op.inputs):
+        numbers, gradients = _by_size(recording, op), True
+    for source in op.inputs if not numbers else ():
         number, gradient = _origin(recording, source)
         if number < 0:
             return None
@@ -132,6 +135,29 @@ def _origin(recording: Recording, value: int) -> tuple[int, bool]:
             return -1, False
         value = op.inputs[0]
     return -1, False
+
+
+def _read_off(recording: Recording, value: int) -> bool:
+    """Is a piece of a vector a ``.grad`` that was read."""
+    for _ in range(32):
+        made = recording.values[value].op
+        op = recording.ops[made] if made >= 0 else None
+        if op is None or op.name == "grad" and op.kind == "op":
+            return op is not None
+        if op.name not in _THROUGH or not op.inputs:
+            return False
+        value = op.inputs[0]
+    return False
+
+
+def _by_size(recording: Recording, op: Op) -> set[int]:
+    """The parameters that pieces of a vector fit to, in the order of the modules; empty where they do not."""
+    found: list[int] = []
+    pieces = [math.prod(recording.values[v].shape or (1,)) for v in op.inputs]
+    for number, parameter in enumerate(recording.parameters):
+        if len(found) < len(pieces) and parameter.listed and math.prod(parameter.shape) == pieces[len(found)]:
+            found.append(number)
+    return set(found) if len(found) == len(pieces) else set()
 
 
 def _asked_for(recording: Recording, op: Op, value: int) -> int:

@@ -20,6 +20,8 @@ _COSTS = re.compile(r"cost|constraint|risk|energy|penalt", re.IGNORECASE)
 def adversaries(recording: Recording) -> list[Lead]:
     """A lead for each pair of optimizers whose losses push the output of the second's module the same way."""
     stepping = [i for i, o in enumerate(recording.optimizers) if o.steps]
+    if any(recording.optimizers[i].maximize for i in stepping):
+        return []  # the same loss may then be right for both
     first: dict[tuple, Event] = {}
     for event in recording.events:
         if event.kind == "backward" and event.signs and event.ok:

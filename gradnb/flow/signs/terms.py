@@ -11,8 +11,9 @@ from ..graph import Cone
 
 LINEAR = set(
     "add sub mul div neg mean sum nanmean __add__ __sub__ __radd__ __rsub__ __mul__ __rmul__ __truediv__ __neg__ rsub subtract multiply "
-    "divide true_divide to float double half bfloat16 type squeeze unsqueeze view reshape flatten __getitem__ stack cat concat concatenate clone "
-    "contiguous permute transpose expand expand_as select __iadd__ __isub__ add_ sub_ mul_ div_ t broadcast_tensors".split()
+    "divide true_divide to float double half bfloat16 type squeeze unsqueeze view reshape flatten __getitem__ stack cat concat "
+    "concatenate clone contiguous permute transpose expand expand_as select __iadd__ __isub__ add_ "
+    "sub_ mul_ div_ t broadcast_tensors".split()
 )
 SUBTRACT = set("sub __sub__ subtract __isub__ sub_".split())
 FLIPPED = set("rsub __rsub__".split())
