@@ -19,7 +19,7 @@ from .zeros import births
 if TYPE_CHECKING:
     from .recorder import Recorder
 
-SMALL = 4_000  # nodes of a graph whose first backward is looked into at once: some 4 µs a node, once for a training line
+SMALL = 4_000  # nodes of a graph whose first backward is looked into at once: some 30 µs a node, once for a training line
 LARGE = 20_000  # …and once a step has shown a gradient that is zero, missing, not finite or out of proportion
 SCANS = 12
 HEADS = 5  # backward passes of one training line whose nodes near the loss are looked at

@@ -8,32 +8,23 @@ goes back through what autograd saved. A finite loss whose gradient is not: the 
 
 from __future__ import annotations
 
-import linecache
 import math
-import re
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .frames import USER
+from .held import about_numbers, held
 from .numeric import NonFinite, numbers, options
 from .search import Search, saved_tensors, spans
 from .singular import CALLS, NODES, Point, floats, kind, points, standing, state_of
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from .events import RawEvent
     from .recorder import Recorder
 
 SEARCHES = 4
 SUSPECTS = 8  # singular points that are kept for one backward
 GRAPH = 20_000  # nodes beyond which a graph is not looked through for them
-_SAYS_SO = re.compile(
-    r"\b(nan|nans|inf|infs|infinit\w*|non-?finite|finite|isnan|isinf|isfinite|diverg\w*|ill-conditioned|invalid values|constraint|"
-    r"probability tensor|not positive-definite|failed to converge|singular)\b",
-    re.IGNORECASE,
-)
 _TESTS = frozenset("any all logical_not bitwise_not __invert__ logical_or logical_and __or__ __and__ sum isnan isinf isfinite".split())
 
 
@@ -175,21 +166,10 @@ class NonFiniteWatch:
 
     def at_raise(self, error: BaseException) -> None:
         """The exception may be about a value that is not finite: its frames still hold the tensors."""
-        tensors: list[torch.Tensor] = []
-        traceback: TracebackType | None = error.__traceback__
-        said = f"{type(error).__name__}: {error}"
-        while traceback is not None:
-            code = traceback.tb_frame.f_code
-            if self.recorder.frames.codes.get(id(code)) == USER:
-                said += " " + linecache.getline(code.co_filename, traceback.tb_lineno)
-            for held in list(traceback.tb_frame.f_locals.values()):
-                tensors.extend(_tensors(held, 0))
-            traceback = traceback.tb_next
-        if not _SAYS_SO.search(said):
-            return
-        bad = [t for t in reversed(tensors) if floats(t) and state_of(t) != "ok"]
-        if bad:
-            self._search(self.births, sorted(bad, key=lambda t: state_of(t) != "nan"), -1)
+        if about_numbers(error, self.recorder.frames):
+            bad = [t for t in held(error) if floats(t) and state_of(t) != "ok"]
+            if bad:
+                self._search(self.births, sorted(bad, key=lambda t: state_of(t) != "nan"), -1)
 
     # -- afterwards ----------------------------------------------------------------------------------------------------
 
@@ -248,7 +228,7 @@ class NonFiniteWatch:
         if self._searches >= SEARCHES or self.births and self._broken():
             return False
         self._searches += 1
-        birth = Search(self.recorder).run(roots)
+        birth = Search(self.recorder).run(roots, masks=event >= 0)
         if birth is None:
             return False
         birth.event, birth.hidden = event, hidden
@@ -295,15 +275,3 @@ def _any(masks: list[torch.Tensor]) -> list[bool]:
     if len({flag.device for flag in flags}) == 1:
         return torch.stack(flags).tolist()
     return [bool(flag) for flag in flags]
-
-
-def _tensors(held: Any, depth: int) -> list[torch.Tensor]:
-    if isinstance(held, torch.Tensor):
-        return [held]
-    if depth < 2 and isinstance(held, (list, tuple)):
-        return [t for item in list(held)[:32] for t in _tensors(item, depth + 1)]
-    if depth < 2 and isinstance(held, dict):
-        return [t for item in list(held.values())[:32] for t in _tensors(item, depth + 1)]
-    if depth < 1 and isinstance(held, torch.distributions.Distribution):
-        return [t for item in list(vars(held).values()) for t in _tensors(item, depth + 1)]
-    return []

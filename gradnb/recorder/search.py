@@ -58,8 +58,8 @@ class Search:
         self._states: dict[int, str] = {}
         self.wanted = "nan"  # what the root is
 
-    def run(self, roots: list[torch.Tensor]) -> NonFinite | None:
-        """The birth of the first value that is not finite behind the first of the roots that is not."""
+    def run(self, roots: list[torch.Tensor], *, masks: bool = True) -> NonFinite | None:
+        """The birth of the first value that is not finite behind the first of the roots that is not; ``masks`` may be roots."""
         self._gather(roots)
         for root in roots:
             self.wanted = state_of(root)
@@ -68,6 +68,8 @@ class Search:
             start = self.value(root)
             if start >= 0:
                 self.tensors.setdefault(start, root)
+                if not masks and self.wanted == "inf" and self._filled(start)[0]:
+                    continue
                 return self._trace(start)
             if root.grad_fn is not None:  # a value inside an operation made of several
                 made = self.spans.op(root.grad_fn._sequence_nr())

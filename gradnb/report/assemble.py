@@ -51,16 +51,30 @@ def reach(recording: Recording) -> None:
 
 def rows(recording: Recording, models: list[str] | None) -> list[ParameterRow]:
     """The parameter table, in the order the modules define."""
+    copied = _only_copied(recording)
     return [
         ParameterRow(p.name, p.shape, p.dtype, p.device, p.trainable, p.reached, p.gradient, p.grad_norm, p.optimizer, p.moved)
-        for p in recording.parameters
-        if p.listed and not _gone(p) and (not models or p.root in models or p.name.split(".")[0] in models)
+        for number, p in enumerate(recording.parameters)
+        if p.listed and not _gone(p, number in copied) and (not models or p.root in models or p.name.split(".")[0] in models)
     ]
 
 
-def _gone(parameter: Parameter) -> bool:
-    """Of a module that was thrown away unused: built to count its parameters, or replaced before the training."""
-    return parameter.anonymous and not parameter.alive and not parameter.reached and parameter.optimizer is None
+def _gone(parameter: Parameter, copied: bool) -> bool:
+    """Of a module that was thrown away unused: built to count its parameters, copied from, or replaced before the training."""
+    return parameter.anonymous and not parameter.alive and (copied or not parameter.reached) and parameter.optimizer is None
+
+
+def _only_copied(recording: Recording) -> set[int]:
+    """The parameters that nothing but a deepcopy read, as those of a layer that a stack of layers is cloned from."""
+    copied: set[int] = set()
+    used: set[int] = set()
+    for op in recording.ops:
+        numbers = {recording.values[v].parameter for v in op.inputs} - {-1}
+        if op.name == "deepcopy":
+            copied |= numbers
+        elif op.kind not in ("inplace", "leaf"):
+            used |= numbers
+    return copied - used
 
 
 def _losses(recording: Recording, only: str | None) -> list[LossRow]:

@@ -84,7 +84,7 @@ def table(rows: Sequence[ParameterRow], starved: set[str], limit: int = 24, sing
         group.rows = [by_name[name] for name in group.names]
         group.state = state(group.rows[0])
         group.starved = group.names[0] in starved
-    left_out = len(set(everything)) - sum(len(group.names) for group in shown)
+    left_out = len(rows) - sum(len(group.names) for group in shown)
     return sorted(shown, key=lambda group: place[group.names[0]]), left_out
 
 

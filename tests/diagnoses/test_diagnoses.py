@@ -31,6 +31,7 @@ EXPECTED = [
     "double-step",
     "dtype",
     "eval-mode",
+    "exploding",
     "fp16-unscale",
     "frozen",
     "inert-term",
@@ -39,6 +40,7 @@ EXPECTED = [
     "integer-cast",
     "item",
     "leaf-inplace",
+    "nan",
     "no-grad",
     "no-inf-checks",
     "non-leaf",
@@ -59,6 +61,7 @@ EXPECTED = [
     "unscale-twice",
     "unused",
     "unused-in-grad",
+    "vanishing",
     "zero-grad-misplaced",
     "zero-grad-missing",
     "zero-gradient",
@@ -277,7 +280,42 @@ FULL: dict[str, list[dict[str, Any]]] = {
         {"kind": "between", "optimizer": "opt", "kept": 2, "lost": 2},
     ],
     "zero-grad-missing": [{"optimizer": "opt (Adam)", "steps": 4}],
-    "zero-gradient": [{"kind": kind, "operation": "clamp", "node": "ClampBackward1"} for kind in ("saturated", "factor", "flat")],
+    "exploding": [
+        {"kind": "diverged", "losses": [1.0, 30.0], "options": {"lr": 0.5}, "name": "w", "before": 1.0, "after": 9e3},
+        {"kind": "chain", "blame": "factor", "operation": "mul", "times": 24, "each": 3.2, "whole": 1e12, "norm": 7e13},
+        {"kind": "chain", "blame": "weights", "operation": "linear", "times": 9, "each": 8.0, "whole": 1e8},
+        {"kind": "point", "blame": "operation", "operation": "div", "times": 1, "each": 1e9, "whole": 1e9},
+    ],
+    "nan": [
+        {"kind": kind, "phase": phase, "state": state, "hidden": hidden, "inputs": ["shape (4, 7), 3 of 28 elements are 0"]}
+        for kind in ("division", "softmax-row", "overflow", "custom", "unheard of")
+        for phase, state, hidden in (("forward", "inf", False), ("backward", "NaN", True))
+    ]
+    + [
+        {"phase": "input", "state": "NaN", "name": "x"},
+        {"phase": "input", "state": "NaN", "made": True},
+        {"phase": "parameter", "state": "NaN", "name": "w"},
+        {"phase": "step", "state": "NaN", "name": "w", "options": {"lr": 0.1, "eps": 0.0}},
+        {"phase": "late", "state": "inf", "options": {"step": 37.0}},
+    ],
+    "vanishing": [
+        {
+            "blame": blame,
+            "operation": "mul",
+            "factor": "sigmoid(f)",
+            "times": 40,
+            "each": 0.5,
+            "whole": 1e-12,
+            "norm": 1e-11,
+            "largest": 0.1,
+        }
+        for blame in ("gate", "weights", "factor", "operation")
+    ]
+    + [{"blame": "operation", "operation": "sigmoid", "times": 1, "each": 1e-9, "whole": 1e-9}],
+    "zero-gradient": [
+        {"kind": kind, "operation": "clamp", "node": "ClampBackward1"}
+        for kind in ("saturated", "factor", "flat", "constant", "even", "died")
+    ],
 }
 CUT = {"loss": "loss", "raised": True, "hidden_by": "loss.requires_grad = True"}
 

@@ -318,3 +318,15 @@ def test_only_the_parameters_that_the_birth_spoilt_are_listed():
         """
     report, _, _ = check(body, "listed")
     assert report.findings[0].affected == ["dirty.weight"]
+
+
+def test_an_error_about_shapes_beside_a_mask_of_infinities_is_not_about_nan():
+    body = """
+        net = nn.Linear(4, 3)
+        def attend(h, mask):
+            return (h @ h.t() + mask.masked_fill(mask > 0, float("-inf"))).softmax(-1) @ torch.randn(7, 2)
+        attend(net(x), torch.ones(8, 8).triu(1)).sum().backward()
+        """
+    report, _, error = check(body, "shapes")
+    assert isinstance(error, RuntimeError) and "shapes cannot be multiplied" in str(error)
+    assert not [f for f in report.findings if f.cause == "nan"], said(report)

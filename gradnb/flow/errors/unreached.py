@@ -27,7 +27,7 @@ def _asked(recording: Recording) -> list[Lead]:
     missing = unreached_inputs(recording, event)
     if event.ok and not missing:
         return []  # the None came from somewhere else
-    numbers = [n for v in missing if (n := recording.values[v].parameter) >= 0 and recording.parameters[n].listed]
+    numbers = [n for v in missing if (n := recording.values[v].parameter) >= 0 and _of_a_module(recording, n)]
     lead = Lead("unused-in-grad", None, rank=RANK)
     lead.affected = [recording.parameters[n].name for n in numbers]
     lead.details = {
@@ -49,6 +49,10 @@ def _asked(recording: Recording) -> list[Lead]:
     if recording.raised is not None:
         relate(lead, recording.location(recording.raised.stack), "the error is raised here")
     return [lead]
+
+
+def _of_a_module(recording: Recording, number: int) -> bool:
+    return recording.parameters[number].registered or recording.parameters[number].is_parameter
 
 
 def unreached_inputs(recording: Recording, event: Event) -> list[int]:
