@@ -149,6 +149,12 @@ def _words(lead: Lead) -> tuple[str, str, str]:
             f"Only the first steps are recorded in full; at step {step} this optimizer step used a gradient that is {state}.",
             f"Check again with `--steps {step}` (or `gradnb.check(steps={step})`): then the operation that made it is named.",
         )
+    if details.get("kind") == "unknown" and not lead.operation:
+        return (
+            f"this backward pass gives {names(lead.affected)} a gradient that is {state}",
+            f"The loss is finite and its gradient is {state}; which operation did it is not known: the graph is too large to look into.",
+            "Run a smaller batch or model under the check, or a first step that already fails: then the operation is named.",
+        )
     how, fix = KINDS.get(str(details.get("kind")), ("", ""))
     if not how:
         how = f"gives the first {state}"

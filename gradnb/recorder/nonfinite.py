@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .recorder import Recorder
 
 SEARCHES = 4
+READ = 1 << 20  # elements of a loss that is no scalar, above which it is not read
 SUSPECTS = 8  # singular points that are kept for one backward
 GRAPH = 20_000  # nodes beyond which a graph is not looked through for them
 _TESTS = frozenset("any all logical_not bitwise_not __invert__ logical_or logical_and __or__ __and__ sum isnan isinf isfinite".split())
@@ -48,7 +49,11 @@ class NonFiniteWatch:
         called = {raw[0].name for raw in self.recorder.log.ops[self._looked :] if raw is not None}
         self._looked = len(self.recorder.log.ops)
         number = self.recorder.events[event].number
-        if number is not None and not math.isfinite(number):
+        if number is None:  # not one element, or one loss of very many
+            bad = any(floats(t) and t.numel() <= READ and state_of(t) != "ok" for t in losses)
+        else:
+            bad = not math.isfinite(number)
+        if bad:
             self._search(self.births, losses, event)
         elif called & CALLS:
             self._suspect(event, losses)

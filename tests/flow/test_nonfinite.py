@@ -330,3 +330,29 @@ def test_an_error_about_shapes_beside_a_mask_of_infinities_is_not_about_nan():
     report, _, error = check(body, "shapes")
     assert isinstance(error, RuntimeError) and "shapes cannot be multiplied" in str(error)
     assert not [f for f in report.findings if f.cause == "nan"], said(report)
+
+
+def test_a_loss_with_several_elements_is_searched_too():
+    body = """
+        net = nn.Linear(4, 2)
+        opt = torch.optim.SGD(net.parameters(), lr=0.1)
+        for _ in range(2):
+            rows = (net(x) / (y - y)).sum(1)  # <- here
+            opt.zero_grad(); rows.backward(torch.ones(8)); opt.step()
+        """
+    assert_named("nan", body, "rows")
+
+
+def test_a_birth_deep_in_a_large_graph_is_named_in_a_later_step():
+    body = """
+        net = nn.Linear(4, 4)
+        opt = torch.optim.SGD(net.parameters(), lr=1e-3)
+        for k in range(3):
+            h = x
+            for _ in range(900):
+                h = 0.5 * h + 0.1 * net(h)
+            gap = h - (h.detach() if k == 1 else 0)
+            loss = gap.pow(2).sum(1).sqrt().mean()  # <- here
+            opt.zero_grad(); loss.backward(); opt.step()
+        """
+    assert_named("nan", body, "large")
