@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -66,4 +68,8 @@ def gradnb(folder: Path, *arguments: str, path: Path | None = None) -> subproces
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     """``python -m gradnb``, running."""
     command = [sys.executable, "-m", "gradnb", *arguments]
-    return subprocess.Popen(command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # a run in the background ignores Ctrl-C, and what it starts inherits that
+    listening = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(
+        command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=listening
+    )
