@@ -53,6 +53,8 @@ class Census:
         self.dirty = True
         self.roots: dict[str, weakref.ref] = {}
         self.module_names: dict[int, str] = {}  # module index -> path, roots in front
+        self.paths: dict[str, tuple[str, str]] = {}  # path, as in module_names -> the same with its root in front, class name
+        self.buffers: dict[int, str] = {}  # group of the values that stand for a module's buffer -> its path, root in front
         self._met: set[str] = set()  # roots that no variable holds: the user's code called them
         self._behind: list[tuple[str, str, torch.nn.Module]] = []
         self.hidden: dict[tuple[int, str], dict] = {}
@@ -172,6 +174,11 @@ class Census:
         for path, module in root.named_modules():
             library = type(module).__module__.startswith("torch.")
             label = ".".join(part for part in (name if prefix else "", path) if part)
+            full = f"{name}.{path}" if path else name
+            self.paths[label or name] = (full, type(module).__name__)
+            for key, buffer in module._buffers.items():
+                if buffer is not None and (value := recorder.log.known(buffer)) >= 0:
+                    self.buffers[recorder.log.group(value)] = f"{full}.{key}"
             if recorder.was_called(module):
                 self.module_names[recorder.module_index(module)] = label or name
             stray = module.__dict__.get("requires_grad")

@@ -117,6 +117,10 @@ class Gradients:
             if len(self._losses) <= 20 and readable(loss) and loss.numel() == 1:
                 event.number = float(loss.detach().real) if loss.is_complex() else float(loss.detach())
 
+    def living_losses(self) -> "list[weakref.ref]":
+        """Weak references to the last losses that backward was called on."""
+        return [reference for _, reference in self._losses[-8:] if reference() is not None]
+
     def of_call(self, event: "RawEvent", targets: list[torch.Tensor], out: Any) -> None:
         """What ``autograd.grad`` gave for each parameter that it was asked for; only the first calls, loops make many."""
         self._calls += 1

@@ -297,6 +297,8 @@ class Recording:
     sources: dict[str, str] = field(default_factory=dict)  # file name of a code object -> its source text
     cells: dict[str, int] = field(default_factory=dict)  # file name of a code object -> execution count
     modules: dict[str, str] = field(default_factory=dict)  # name of a root module -> its class
+    paths: dict[str, tuple[str, str]] = field(default_factory=dict)  # Op.module -> the same with its root in front, class name
+    buffers: dict[int, str] = field(default_factory=dict)  # Value.group -> path of the module's buffer that it is, root in front
     paddings: set[tuple[int, int]] = field(default_factory=set)  # padding_idx and rows of the embeddings of the recorded modules
     flags: list[tuple[str, str, bool]] = field(default_factory=list)  # modules with a stray requires_grad attribute: class, name, value
     switches: list[tuple[int, bool, tuple[int, ...]]] = field(default_factory=list)  # requires_grad set: parameter, to what, where

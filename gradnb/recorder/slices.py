@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass, field
+from typing import Iterator
 
 from .recording import Location
 from .source import Scope, Source, Span, inside, span
@@ -18,6 +19,27 @@ def place(location: Location) -> Span | None:
     if location.column is None or location.end_column is None or location.end_line is None:
         return None
     return (location.line, location.column, location.end_line, location.end_column)
+
+
+_SHAPES = {"size", "shape", "dim", "ndim", "numel", "nelement", "dtype", "device", "stride", "element_size", "itemsize"}
+
+
+def _values(expression: ast.expr) -> Iterator[ast.AST]:
+    """The parts of an expression whose numbers its own depend on: not those of which only the shape or the length is read."""
+    todo: list[ast.AST] = [expression]
+    while todo:
+        node = todo.pop()
+        yield node
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "len":
+            continue
+        if isinstance(node, ast.Attribute) and node.attr in _SHAPES and not _of_self(node):
+            continue
+        todo.extend(ast.iter_child_nodes(node))
+
+
+def _of_self(node: ast.Attribute) -> bool:
+    """``self.size`` is whatever the user keeps there."""
+    return isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
 
 
 @dataclass(slots=True)
@@ -99,7 +121,7 @@ class Slicer:
             seen.add(key)
             result.regions.setdefault(source.filename, []).append(span(expression))
             result.expressions.append((source.filename, expression))
-            for node in ast.walk(expression):
+            for node in _values(expression):
                 if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
                     todo.extend(self._name(source, scope, node.id, stack))
                 elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):

@@ -33,6 +33,8 @@ def fill(report: Report, recorder: "Recorder", *, models: list[str] | None = Non
     report.sources = {f.location.filename: recording.sources.get(f.location.filename, "") for f in report.findings if f.location}
     report.sources.update({r.location.filename: recording.sources.get(r.location.filename, "") for f in report.findings for r in f.related})
     report.notes = _notes(recording) + report.notes
+    if recording.ops:
+        report.recording, report.alive = recording, recorder.gradients.living_losses()
     if models:
         _limit(report, models)
 

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from ..recorder.recording import Location
+from ..errors import UsageError
+from ..recorder.recording import Location, Recording
 from .finding import Finding
+
+if TYPE_CHECKING:
+    import weakref
+
+    from ..graph.explore import Explorer
+    from ..graph.picture import Picture
 
 
 def _finite(number: float | None) -> float | None:
@@ -103,6 +111,13 @@ class Report:
     sources: dict[str, str] = field(default_factory=dict)  # Location.filename -> source text, for context lines
     notes: list[str] = field(default_factory=list)
     show_graph: bool = True
+    recording: Recording | None = field(default=None, repr=False, compare=False)  # what the graph is built from
+    alive: "list[weakref.ref[Any]]" = field(default_factory=list, repr=False, compare=False)  # the losses, while the user keeps them
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied or pickled: not the weak references, nor what can be worked out again."""
+        recording = replace(self.recording, memo={}) if self.recording is not None else None
+        return {k: v for k, v in self.__dict__.items() if k != "graph"} | {"alive": [], "recording": recording}
 
     @property
     def verdict(self) -> str:
@@ -133,8 +148,26 @@ class Report:
 
         return render(self)
 
+    @cached_property
+    def graph(self) -> "Picture":
+        """The autograd graph of the recorded training steps, with the places that the findings name: look at it, fold it, export it.
+
+        Raises UsageError where nothing was recorded.
+        """
+        if self.recording is None:
+            raise UsageError("this report holds no recording to draw a graph from; run the training under %%gradcheck or gradnb.check()")
+        from ..graph.build import build
+        from ..graph.picture import Picture
+        from .words import verdict
+
+        return Picture(build(self.recording, self.findings), verdict=verdict(self), alive=self.alive, recording=self.recording)
+
+    def explore(self) -> "Explorer":
+        """The interactive view of the graph: pan, zoom, open boxes, search, see the line behind each node."""
+        return self.graph.explore()
+
     def to_html(self, file: str | None = None) -> str:
-        """One self-contained page; written to ``file`` where one is given."""
+        """One self-contained page with the report and the interactive graph; written to ``file`` where one is given."""
         from .html import page
 
         text = page(self)
