@@ -29,12 +29,18 @@ def _end(node: ast.AST) -> tuple[int | None, int | None, int | None]:
 
 
 def sources(recording: Recording) -> list[Source]:
+    """The user's sources, the newest cell first: an older one may hold what the user has since mended and run again."""
     slicer = graph_of(recording).slicer
-    return [s for s in (slicer.source(f) for f in list(recording.sources)) if s is not None]
+    names = sorted(recording.sources, key=lambda f: -recording.cells.get(f, 0))
+    return [s for s in (slicer.source(f) for f in names) if s is not None]
+
+
+def _newest(place: Location) -> tuple:
+    return (-(place.cell or 0), place.filename, place.line)
 
 
 def attribute_assigned(recording: Recording, attribute: str) -> list[Location]:
-    """Every ``x.attribute = …`` and ``setattr(x, "attribute", …)`` in the user's source, in order."""
+    """Every ``x.attribute = …`` in the user's source, the newest cell first, then in order."""
     found = []
     for source in sources(recording):
         for node in ast.walk(source.tree):  # type: ignore[arg-type]
@@ -43,11 +49,11 @@ def attribute_assigned(recording: Recording, attribute: str) -> list[Location]:
                 flat = [t for target in targets for t in (target.elts if isinstance(target, (ast.Tuple, ast.List)) else [target])]
                 if any(isinstance(t, ast.Attribute) and t.attr == attribute for t in flat):
                     found.append(locate(recording, source, node))
-    return sorted(found, key=lambda place: (place.filename, place.line))
+    return sorted(found, key=_newest)
 
 
 def mentioned(recording: Recording, name: str) -> list[Location]:
-    """Every decorator and ``with`` line that names something, in the order of the cells."""
+    """Every decorator and ``with`` line that names something, the newest cell first."""
     found: list[Location] = []
     for source in sources(recording):
         for node in ast.walk(source.tree):  # type: ignore[arg-type]
@@ -57,7 +63,7 @@ def mentioned(recording: Recording, name: str) -> list[Location]:
             elif isinstance(node, (ast.With, ast.AsyncWith)):
                 heads = [item.context_expr for item in node.items]
             found.extend(locate(recording, source, e) for e in heads if name in ast.unparse(e))
-    return sorted(found, key=lambda place: (place.cell or 0, place.line))
+    return sorted(found, key=_newest)
 
 
 def uncalled(recording: Recording, method: str) -> Location | None:
@@ -70,14 +76,14 @@ def uncalled(recording: Recording, method: str) -> Location | None:
 
 
 def called(recording: Recording, method: str) -> list[Location]:
-    """Every statement that calls a method, in the order of the source."""
+    """Every statement that calls a method, the newest cell first, then in order."""
     found = []
     for source in sources(recording):
         for node in ast.walk(source.tree):  # type: ignore[arg-type]
             call = node.value if isinstance(node, ast.Expr) else None
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == method:
                 found.append(locate(recording, source, call))
-    return sorted(found, key=lambda place: (place.cell or 0, place.filename, place.line))
+    return sorted(found, key=_newest)
 
 
 def assigned(recording: Recording, holder: Holder) -> Location | None:

@@ -35,7 +35,9 @@ LOSES = set(
     "detach data item numpy no-grad rewrap reparameter integer-cast nondifferentiable custom-function inert-term checkpoint-reentrant "
     "inference-tensor not-twice-differentiable".split()
 )
+BRIEF = 36  # characters of code on a node
 SWITCHES = ("detach", "data", "no-grad")
+TAKEN_OUT = ("item", "numpy", "rewrap")
 
 
 def cut_edges(recording: Recording, flow: Flow, found: Gathered, findings: list[Finding]) -> dict[tuple[int, int], int]:
@@ -51,8 +53,8 @@ def cut_edges(recording: Recording, flow: Flow, found: Gathered, findings: list[
         if edge.carries or found.carries.get((source, target)) or source not in behind:
             continue
         cut = classify(flow, edge)
-        if cut is None or cut.site < 0 or cut.cause in SWITCHES and not found.nodes[source].requires_grad:
-            continue  # behind a switch, the others like it change nothing any more
+        if cut is None or cut.site < 0 or cut.cause not in TAKEN_OUT and not found.nodes[source].requires_grad:
+            continue  # its history was lost before; only a number that leaves torch is told although a switch stands before it
         where = recording.sites[cut.site]
         finding = wanted.get(_key(cut.cause, where))
         if finding is not None:
@@ -142,7 +144,8 @@ def _text(recording: Recording, names: Names, found: Gathered, finding: Finding,
     if finding.cause == "no-grad" and where is not None:
         return f"{line}: {_brief(where.code)}"
     if op is not None and where is not None and _same_line(node.location, where):
-        return f"{line}: {names.call(op)}"
+        text = names.flow.text(node.op, BRIEF)
+        return f"{line}: {names.call(op) if op.kind in ('cut', 'escape', 'factory') or not text else _brief(text)}"
     if node.kind == "parameter":
         more = len(finding.affected) - 1
         return line + (f", and {more} more {'parameter' if more == 1 else 'parameters'}" if more > 0 else "")
@@ -151,7 +154,7 @@ def _text(recording: Recording, names: Names, found: Gathered, finding: Finding,
 
 def _brief(code: str) -> str:
     line = " ".join(code.split("#")[0].split()).rstrip(":")
-    return line if len(line) <= 36 else line[:35] + "…"
+    return line if len(line) <= BRIEF else line[: BRIEF - 1] + "…"
 
 
 def _line(recording: Recording, where: Location | None) -> str:

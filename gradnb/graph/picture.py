@@ -45,7 +45,8 @@ class Picture:
             raise UsageError(f"step={self.step!r} given; {have} of this run {'was' if len(self.graphs) == 1 else 'were'} recorded")
         if self.depth is not None and (isinstance(self.depth, bool) or not isinstance(self.depth, int) or self.depth < 0):
             raise UsageError(f"depth={self.depth!r} given; a whole number of module levels to open is expected, 0 or more")
-        self.tree  # noqa: B018  an unknown focus shall raise here, not in the display
+        if self.focus is not None or self.only is not None:
+            self.tree  # noqa: B018  an unknown name shall raise here, not in the display
 
     def __getstate__(self) -> dict[str, Any]:
         """What is copied or pickled: not the weak references, nor what can be worked out again."""
