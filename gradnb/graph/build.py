@@ -23,7 +23,18 @@ def build(recording: Recording, findings: Sequence[Finding] = ()) -> list[Graph]
     graphs = [_graph(recording, names, r, told) for r in rounds(recording)]
     for graph in graphs[1:]:
         _same_names(graphs[0], graph)
+    _tell_unmarked(graphs, told)
     return graphs
+
+
+def _tell_unmarked(graphs: list[Graph], findings: list[Finding]) -> None:
+    """What a finding says of the training loop stands at no node: the picture must not look as if all were well."""
+    marked = {node.mark.finding for graph in graphs for node in graph.nodes if node.mark is not None}
+    for index, finding in enumerate(findings):
+        if index not in marked and finding.severity != "info":
+            at = f", {finding.location}" if finding.location is not None else ""
+            for graph in graphs:
+                graph.notes.append(f"{finding.severity}: {finding.cause}{at}: no operation drawn here is at fault")
 
 
 def _graph(recording: Recording, names: Names, r: Round, findings: list[Finding]) -> Graph:

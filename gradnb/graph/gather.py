@@ -83,12 +83,12 @@ def _parameter_of(recording: Recording, flow: Flow, value: int) -> int:
     if v.parameter < 0:
         return -1
     op = recording.ops[v.op] if v.op >= 0 else None
-    if op is None or op.name in _SAME or op.kind in ("leaf", "factory") and not _computed(recording, flow, op):
+    if op is None or op.kind in ("leaf", "factory") and not _computed(recording, flow, op, v.parameter):
         return v.parameter
     return -1
 
 
-def _computed(recording: Recording, flow: Flow, op: Op) -> bool:
+def _computed(recording: Recording, flow: Flow, op: Op, parameter: int) -> bool:
     """Does a new leaf start with numbers that depend on a tensor which requires grad."""
     todo, seen = list(op.inputs), set[int]()
     while todo and len(seen) < 200:
@@ -96,6 +96,8 @@ def _computed(recording: Recording, flow: Flow, op: Op) -> bool:
         if value in seen:
             continue
         seen.add(value)
+        if recording.values[value].parameter == parameter and op.name in _SAME and recording.values[value].op < 0:
+            continue  # itself, before it was frozen or unfrozen
         if recording.values[value].requires_grad:
             return True
         todo.extend(e.source for e in flow.parents(value))

@@ -9,7 +9,7 @@ from ..flow.graph import Graph as Flow
 from ..recorder.recording import Location, Recording
 from ..report.finding import Finding
 from .gather import Gathered
-from .model import Mark
+from .model import Mark, Node
 from .names import Names
 
 # What stands on the marked node. Causes that are not here cut the history: "lost".
@@ -20,6 +20,8 @@ WORDS = {
     "exploding": "explodes",
     "frozen": "frozen",
     "unused": "unused",
+    "unused-in-grad": "unused",
+    "not-scalar": "no scalar",
     "not-in-optimizer": "not in optimizer",
     "unregistered": "unregistered",
     "non-leaf": "no leaf",
@@ -35,6 +37,11 @@ LOSES = set(
     "detach data item numpy no-grad rewrap reparameter integer-cast nondifferentiable custom-function inert-term checkpoint-reentrant "
     "inference-tensor not-twice-differentiable".split()
 )
+OF_PARAMETERS = set("frozen unused not-in-optimizer unregistered vanishing exploding unused-in-grad".split())
+OF_THE_LOOP = set(
+    "fp16-unscale no-inf-checks unscale-twice clip-scaled scaler-misuse zero-grad-missing zero-grad-misplaced step-missing remainder "
+    "double-step eval-mode autocast".split()
+)  # calls of the training loop: no operation of the graph is at fault
 BRIEF = 36  # characters of code on a node
 SWITCHES = ("detach", "data", "no-grad")
 TAKEN_OUT = ("item", "numpy", "rewrap")
@@ -47,6 +54,7 @@ def cut_edges(recording: Recording, flow: Flow, found: Gathered, findings: list[
     if not wanted:
         return cuts
     places = {key[1:]: i for key, i in wanted.items()}
+    second = {(r.location.filename, r.location.line): i for i in wanted.values() for r in findings[i].related}
     behind = _trained(found)
     loose: dict[tuple[int, int], int] = {}
     for edge, source, target in found.flow:
@@ -61,6 +69,8 @@ def cut_edges(recording: Recording, flow: Flow, found: Gathered, findings: list[
             cuts[source, target] = finding
         elif cut.cause in SWITCHES and (where.filename, where.line) in places:
             loose[source, target] = places[where.filename, where.line]  # .detach().numpy() is told as numpy
+        elif cut.cause in LOSES and (where.filename, where.line) in second and found.nodes[source].requires_grad:
+            cuts[source, target] = second[where.filename, where.line]
     return cuts | {key: finding for key, finding in loose.items() if finding not in cuts.values()}
 
 
@@ -93,12 +103,13 @@ def mark(recording: Recording, names: Names, found: Gathered, findings: list[Fin
     for index, finding in enumerate(findings):
         if finding.severity == "info" and index not in of:
             continue
-        targets = sorted(set(of.get(index, ())), key=lambda n: found.nodes[n].order) or _at(recording, found, finding)
-        for position, number in enumerate(targets):
+        targets = sorted(set(of.get(index, ())), key=lambda n: (not _told_at(found.nodes[n], finding), found.nodes[n].order))
+        for position, number in enumerate(targets or _at(recording, found, finding)):
             node = found.nodes[number]
             if node.mark is None or not node.mark.root:
-                word = WORDS.get(finding.cause, "lost" if finding.cause in LOSES else "here")
-                text = _text(recording, names, found, finding, number)
+                word = WORDS.get(finding.cause, "lost" if finding.cause in LOSES else finding.cause.replace("-", " "))
+                own = position == 0 or _told_at(node, finding)
+                text = _text(recording, names, node, finding, finding.location if own else node.location)
                 node.mark = Mark(finding.cause, word, text, finding.severity, index, position == 0)
     failed = recording.raised.op if recording.raised is not None else -1
     number = found.of_op.get(failed, -1)
@@ -113,43 +124,57 @@ def _entered(found: Gathered, cuts: dict[tuple[int, int], int], finding: int) ->
 
 
 def _at(recording: Recording, found: Gathered, finding: Finding) -> list[int]:
-    """The node at a finding's line: the operation it is about, else the first parameter that it names."""
+    """The node that a finding without a lost edge is about: the operation at its line, or a parameter that it names."""
+    if finding.cause in OF_PARAMETERS:
+        by_name = {found.nodes[n].name: n for n in found.of_parameter.values()}
+        named = [by_name[name] for name in finding.affected if name in by_name]
+        if named:
+            return named[:1]
     where = finding.location
     births = {b.op for b in recording.nonfinite} if finding.cause == "nan" else {b.op for b in recording.births}
-    here = [n for n in found.of_op.values() if where is not None and _same_line(found.nodes[n].location, where)]
-    exact = [n for n in here if found.nodes[n].op in births]
-    if not exact:
-        exact = [n for n in here if found.nodes[n].location.column == where.column]  # type: ignore[union-attr]
-    chosen = exact or here
-    if chosen and finding.cause not in ("frozen", "unused", "not-in-optimizer", "unregistered", "non-leaf"):
-        return [max(chosen, key=lambda n: found.nodes[n].order)]
-    by_name = {found.nodes[n].name: n for n in found.of_parameter.values()}
-    named = [by_name[name] for name in finding.affected if name in by_name]
-    if named and finding.cause in ("frozen", "unused", "not-in-optimizer", "unregistered", "non-leaf", "vanishing", "exploding"):
-        return named[:1]
+    drawn = (*found.of_op.values(), *found.of_value.values())
+    here = [n for n in drawn if where is not None and _same_line(found.nodes[n].location, where)]
+    exact = [n for n in here if found.nodes[n].op in births] or [
+        n
+        for n in here
+        if found.nodes[n].location.column == where.column  # type: ignore[union-attr]
+    ]
+    if here:
+        return [max(exact or here, key=lambda n: found.nodes[n].order)]
     losses = [n for n, event, _ in found.losses if where is not None and _same_line(found.nodes[n].location, where)]
-    return losses[:1]
+    if losses or finding.cause in OF_THE_LOOP:
+        return losses[:1]
+    if finding.cause == "not-scalar":
+        return [n for n, event, _ in found.losses if event >= 0 and not recording.events[event].ok][:1]
+    for place in (where, *(related.location for related in finding.related)):  # the line around the call, then the second places it tells
+        inside = [n for n in found.of_op.values() if place is not None and any(_same_line(f, place) for f in found.nodes[n].frames)]
+        if inside:
+            return [max(inside, key=lambda n: found.nodes[n].order)]
+    return []
 
 
 def _same_line(a: Location | None, b: Location) -> bool:
     return a is not None and a.filename == b.filename and a.line == b.line
 
 
-def _text(recording: Recording, names: Names, found: Gathered, finding: Finding, number: int) -> str:
+def _told_at(node: Node, finding: Finding) -> bool:
+    """Is it the place that the finding names, and not a second one; a region is named by the line that opens it."""
+    return finding.location is None or finding.cause == "no-grad" or _same_line(node.location, finding.location)
+
+
+def _text(recording: Recording, names: Names, node: Node, finding: Finding, where: Location | None) -> str:
     """ "line 12: .detach()" """
-    node = found.nodes[number]
-    where = finding.location
     line = _line(recording, where)
-    op = recording.ops[node.op] if node.op >= 0 else None
-    if finding.cause == "no-grad" and where is not None:
-        return f"{line}: {_brief(where.code)}"
-    if op is not None and where is not None and _same_line(node.location, where):
-        text = names.flow.text(node.op, BRIEF)
-        return f"{line}: {names.call(op) if op.kind in ('cut', 'escape', 'factory') or not text else _brief(text)}"
+    if where is None:
+        return line
     if node.kind == "parameter":
         more = len(finding.affected) - 1
         return line + (f", and {more} more {'parameter' if more == 1 else 'parameters'}" if more > 0 else "")
-    return f"{line}: {_brief(where.code)}" if where is not None else line
+    op = recording.ops[node.op] if node.op >= 0 else None
+    if op is None or finding.cause in ("no-grad", "rewrap") or not _same_line(node.location, where):
+        return f"{line}: {_brief(where.code)}"
+    text = names.flow.text(node.op, BRIEF)
+    return f"{line}: {names.call(op) if op.kind in ('cut', 'escape', 'factory') or not text else _brief(text)}"
 
 
 def _brief(code: str) -> str:
