@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager, suppress
+from inspect import CO_OPTIMIZED
 from types import CodeType, TracebackType
 from typing import TYPE_CHECKING, Any, Iterator, Literal
 
@@ -215,7 +216,13 @@ class _Names(dict):
         frame: Any = sys._getframe(1)
         while frame is not None and frame.f_code is not self._code:
             frame = frame.f_back
-        return {**self._globals, **(frame.f_locals if frame is not None else {})}.items()
+        if frame is None:
+            return self._globals.items()
+        snapshot = frame.f_locals
+        names = {**self._globals, **snapshot}
+        if sys.version_info < (3, 13) and self._code.co_flags & CO_OPTIMIZED:
+            snapshot.clear()  # Python keeps this copy with the frame, and what the user deletes would live on in it
+        return names.items()
 
 
 def _cells() -> dict[str, int]:

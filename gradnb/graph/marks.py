@@ -139,9 +139,9 @@ def _at(recording: Recording, found: Gathered, finding: Finding) -> list[int]:
         for n in here
         if found.nodes[n].location.column == where.column  # type: ignore[union-attr]
     ]
-    if here:
-        return [max(exact or here, key=lambda n: found.nodes[n].order)]
     losses = [n for n, event, _ in found.losses if where is not None and _same_line(found.nodes[n].location, where)]
+    if here and not (losses and finding.cause in OF_THE_LOOP):
+        return [max(exact or here, key=lambda n: found.nodes[n].order)]
     if losses or finding.cause in OF_THE_LOOP:
         return losses[:1]
     if finding.cause == "not-scalar":

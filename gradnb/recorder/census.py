@@ -244,7 +244,7 @@ class Census:
     def _walk(self) -> Iterator[tuple[str, Any]]:
         """Modules, optimizers and tensors in the namespace, in containers and in plain objects two levels deep."""
         seen: set[int] = set()
-        for name, value in list((self.recorder.namespace or {}).items()):
+        for name, value in list(self.recorder.namespace.items() if self.recorder.namespace is not None else ()):
             if name.startswith("_") or name in ("In", "Out", "exit", "quit"):
                 continue
             yield from self._inside(name, value, 0, seen)

@@ -135,7 +135,17 @@ for _ in range(2):
     optimizer.step()
 """
 
-HEAD = "%%gradcheck\nimport numpy as np\nimport torch\nfrom torch import nn\nfrom torch.nn import functional as F\n\ntorch.manual_seed(0)\n\n\n"
+HEAD = """\
+%%gradcheck
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+torch.manual_seed(0)
+
+
+"""
 
 
 @dataclass(frozen=True)
