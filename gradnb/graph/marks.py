@@ -55,6 +55,7 @@ def cut_edges(recording: Recording, flow: Flow, found: Gathered, findings: list[
         return cuts
     places = {key[1:]: i for key, i in wanted.items()}
     second = {(r.location.filename, r.location.line): i for i in wanted.values() for r in findings[i].related}
+    second = {place: i for place, i in second.items() if place not in places}
     behind = _trained(found)
     loose: dict[tuple[int, int], int] = {}
     for edge, source, target in found.flow:

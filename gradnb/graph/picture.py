@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 BUDGET = 40  # boxes that are visible at first
 
 
+def telling(graphs: list[Graph]) -> int:
+    """The first step (from 1) in which the worst finding has a place, step 1 where none has."""
+    for severity in ("error", "warning"):
+        for step, graph in enumerate(graphs, 1):
+            if any(n.mark is not None and n.mark.root and n.mark.severity == severity for n in graph.nodes):
+                return step
+    return 1
+
+
 @dataclass(frozen=True, eq=False)
 class Picture:
     """The autograd graph of one or several training steps, to look at, explore and export.
@@ -33,6 +42,7 @@ class Picture:
     depth: int | None = None
     focus: str | None = None
     only: str | None = None
+    budget: int = BUDGET  # boxes that are visible at first, where nothing else asks for more
     verdict: str = ""  # one sentence of the report's, "" without a report
     alive: list["weakref.ref[Any]"] = field(default_factory=list, repr=False)  # the losses of the run, newest last
     recording: "Recording | None" = field(default=None, repr=False)
@@ -67,7 +77,7 @@ class Picture:
         """The boxes of another step, by the same choice."""
         from .fold import fold
 
-        return fold(graph, depth=self.depth, focus=self.focus, only=self.only, budget=BUDGET)
+        return fold(graph, depth=self.depth, focus=self.focus, only=self.only, budget=self.budget)
 
     def fold(self, *, depth: int | None = None, focus: str | None = None, only: str | None = None, step: int | None = None) -> "Picture":
         """The same graph shown otherwise.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 
-from . import blocks, fold, source, svg, words
+from . import blocks, drawn, fold, source, svg, words
 from .blocks import cell as _cell
 from .blocks import fold as _fold
 from .blocks import inline as _inline
@@ -29,9 +29,18 @@ class Limits:
     bars: int = 28
     events: int = 20
     still: bool = True
+    boxes: int = 24  # of the graph; 0 leaves only the way to it
+    graph_still: bool = True
 
 
-TIGHTER = (Limits(), Limits(4, 12, 600, 24, 20, 12), Limits(2, 8, 300, 12, 10, 6), Limits(1, 4, 200, 8, 6, 4, False))
+TIGHTER = (
+    Limits(),
+    Limits(graph_still=False),
+    Limits(boxes=12, graph_still=False),
+    Limits(4, 12, 600, 24, 20, 12, boxes=12, graph_still=False),
+    Limits(2, 8, 300, 12, 10, 6, boxes=0),
+    Limits(1, 4, 200, 8, 6, 4, False, boxes=0),
+)
 
 
 def render(report: Report) -> str:
@@ -69,6 +78,7 @@ def _render(report: Report, limits: Limits) -> str:
     parts += [_brief(f, limits) for f in rest[: limits.brief]]
     if len(rest) > limits.brief:
         parts.append(f"<p>and {words.count(len(rest) - limits.brief, 'more finding')}, see <code>to_dict()</code></p>")
+    parts.append(drawn.section(report, limits.boxes, limits.graph_still))
     if picture is not None:
         parts.append(_fold("Gradient path, step by step", _path(picture)))
     if report.parameters:
@@ -78,7 +88,7 @@ def _render(report: Report, limits: Limits) -> str:
     if report.steps or report.losses:
         parts.append(_fold(_happened(report), _events(report, limits)))
     parts += _foot(report)
-    return "\n".join(parts) + "\n</div>"
+    return "\n".join(part for part in parts if part) + "\n</div>"
 
 
 def _title(finding: Finding) -> str:
@@ -154,12 +164,12 @@ def _picture(report: Report, limits: Limits) -> str:
     Where a sanitiser strips style and SVG, the image appears and ``hidden`` keeps the loose words of the SVG away
     (with a value: JupyterLab's sanitiser drops an attribute that has none).
     """
-    drawn = svg.path_picture(report) if report.show_graph else ""
-    if not drawn:
+    path = svg.path_picture(report) if report.show_graph else ""
+    if not path:
         return ""
     told = escape(words.verdict(report))
-    still = f'<img class="gradnb-still" alt="{told}" width="{svg.WIDTH}" src="{svg.standalone(drawn)}">' if limits.still else ""
-    return f'<figure><div class="gradnb-picture" hidden="hidden">{drawn}</div>{still}</figure>'
+    still = f'<img class="gradnb-still" alt="{told}" width="{svg.WIDTH}" src="{svg.standalone(path)}">' if limits.still else ""
+    return f'<figure><div class="gradnb-picture" hidden="hidden">{path}</div>{still}</figure>'
 
 
 def _path(finding: Finding) -> str:

@@ -157,10 +157,11 @@ class Report:
         if self.recording is None:
             raise UsageError("this report holds no recording to draw a graph from; run the training under %%gradcheck or gradnb.check()")
         from ..graph.build import build
-        from ..graph.picture import Picture
+        from ..graph.picture import Picture, telling
         from .words import verdict
 
-        return Picture(build(self.recording, self.findings), verdict=verdict(self), alive=self.alive, recording=self.recording)
+        graphs = build(self.recording, self.findings)
+        return Picture(graphs, step=telling(graphs), verdict=verdict(self), alive=self.alive, recording=self.recording)
 
     def explore(self) -> "Explorer":
         """The interactive view of the graph: pan, zoom, open boxes, search, see the line behind each node."""

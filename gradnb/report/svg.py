@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from base64 import b64encode
 from collections.abc import Callable, Iterator
 from html import escape
 
 from . import fold, words
 from .finding import Hop
+from .pen import BLUE, GREY, VERMILLION, WIDTH, standalone
+from .pen import svg as _svg
+from .pen import text as _text
 from .report import Report
 
-BLUE, VERMILLION, GREY = "#0072B2", "#D55E00", "#999999"
-WIDTH = 760
+__all__ = ["BLUE", "GREY", "VERMILLION", "WIDTH", "norm_bars", "path_picture", "standalone"]
+
 BOX_X, BOX_W, BOX_H, ROW = 34, 270, 30, 48
 SIDE_X = BOX_X + BOX_W + 22
 
@@ -178,39 +180,3 @@ def _bar(group: fold.Group, top: float, left: float, position: Callable[[float],
         yield _text(left + 4, top + 13, sign, 13, bold=True, colour=colour)
         yield _text(left + 20, top + 13, group.state + (" (lost)" if group.starved and group.state == "no gradient" else ""), 11.5)
     yield "</g>"
-
-
-def standalone(svg: str) -> str:
-    """The same picture as a data URI that reads on any background: own colours on a light plate."""
-    if not svg:
-        return ""
-    cut = svg.index(">") + 1
-    plate = '<rect width="100%" height="100%" rx="6" fill="#fff"/>'
-    plain = (svg[:cut] + plate + svg[cut:]).replace("currentColor", "#1f2328")
-    return "data:image/svg+xml;base64," + b64encode(plain.encode("utf-8")).decode("ascii")
-
-
-def _svg(height: float, label: str, parts: list[str]) -> str:
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" width="{WIDTH}" height="{height:g}" role="img" '
-        f'aria-label="{escape(label)}" fill="currentColor" font-family="system-ui,sans-serif">' + "\n".join(parts) + "</svg>"
-    )
-
-
-def _text(
-    x: float,
-    y: float,
-    content: str,
-    size: float,
-    anchor: str = "",
-    mono: bool = False,
-    bold: bool = False,
-    opacity: str = "",
-    colour: str = "",
-) -> str:
-    extra = ' font-family="monospace"' if mono else ""
-    extra += {"": "", "mid": ' text-anchor="middle"', "end": ' text-anchor="end"'}[anchor]
-    extra += ' font-weight="700"' if bold else ""
-    extra += f' opacity="{opacity}"' if opacity else ""
-    extra += f' fill="{colour}"' if colour else ""
-    return f'<text x="{x:g}" y="{y:g}" font-size="{size:g}"{extra}>{escape(content)}</text>'
