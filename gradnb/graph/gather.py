@@ -10,6 +10,7 @@ from ..recorder.recording import Op, Recording
 from .model import Edge, Node
 from .names import Names
 from .rounds import Round
+from .shared import place_shared
 
 _SAME = ("requires_grad_",)  # gives the tensor that it was given
 
@@ -57,6 +58,7 @@ def gather(recording: Recording, flow: Flow, names: Names, r: Round) -> Gathered
             _link(found, _node(recording, names, found, value), found.of_op[failed], False)
     for event, values in ends:
         _loss(recording, found, event, values)
+    place_shared(recording.shared, [found.nodes[n] for n in found.of_op.values()])
     _orders(found)
     _count_rest(recording, found)
     return found

@@ -64,6 +64,8 @@ def cut_edges(recording: Recording, flow: Flow, found: Gathered, findings: list[
         cut = classify(flow, edge)
         if cut is None or cut.site < 0 or cut.cause not in TAKEN_OUT and not found.nodes[source].requires_grad:
             continue  # its history was lost before; only a number that leaves torch is told although a switch stands before it
+        if cut.cause == "no-grad" and found.nodes[source].kind == "operation" and found.nodes[source].region:
+            continue  # a view made in the region, which still says that it requires grad
         where = recording.sites[cut.site]
         finding = wanted.get(_key(cut.cause, where))
         if finding is not None:

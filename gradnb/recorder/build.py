@@ -53,6 +53,7 @@ def build(recorder: "Recorder") -> Recording:
     numbers = {id(p.reference()): p.number for p in census.people if p.reference() is not None}
     recording.switches = [(numbers[i], on, places.stack(sites)) for i, on, sites in recorder.freezes if i in numbers]
     recording.paths, recording.buffers = dict(census.paths), dict(census.buffers)
+    recording.shared = census.shared()
     recording.modules = {name: type(ref()).__name__ if ref() is not None else "" for name, ref in census.roots.items()}
     places.read_cells()
     recording.raised = _raised(recorder, places, recording.ops)

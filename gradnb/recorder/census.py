@@ -228,6 +228,19 @@ class Census:
                 "code": _init_code(type(module)),
             }
 
+    def shared(self) -> dict[str, tuple[str, ...]]:
+        """The modules that stand in several places of their root: first path -> the other ones, root in front."""
+        found: dict[str, tuple[str, ...]] = {}
+        for name, reference in self.roots.items():
+            root = reference()
+            if root is None:
+                continue
+            paths: dict[int, list[str]] = {}
+            for path, module in root.named_modules(remove_duplicate=False):
+                paths.setdefault(id(module), []).append(f"{name}.{path}" if path else name)
+            found.update((first, tuple(others)) for first, *others in paths.values() if others)
+        return found
+
     def paddings(self) -> set[tuple[int, int]]:
         """The ``padding_idx`` of every embedding in the root modules, with the number of its rows."""
         roots = [root for reference in self.roots.values() if (root := reference()) is not None]

@@ -298,6 +298,9 @@ class Recording:
     cells: dict[str, int] = field(default_factory=dict)  # file name of a code object -> execution count
     modules: dict[str, str] = field(default_factory=dict)  # name of a root module -> its class
     paths: dict[str, tuple[str, str]] = field(default_factory=dict)  # Op.module -> the same with its root in front, class name
+    shared: dict[str, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # full path of a module -> its other ones, where it stands in several places
     buffers: dict[int, str] = field(default_factory=dict)  # Value.group -> path of the module's buffer that it is, root in front
     paddings: set[tuple[int, int]] = field(default_factory=set)  # padding_idx and rows of the embeddings of the recorded modules
     flags: list[tuple[str, str, bool]] = field(default_factory=list)  # modules with a stray requires_grad attribute: class, name, value

@@ -240,6 +240,21 @@ def test_a_shared_module_has_its_operations_twice_and_its_weights_once() -> None
     assert sum(n.label == "linear" for n in graph.nodes) == 2 and sum(n.kind == "parameter" for n in graph.nodes) == 2
 
 
+def test_a_module_that_two_blocks_hold_runs_under_the_path_of_the_block_that_calls_it() -> None:
+    class Block(nn.Module):
+        def __init__(self, shared: nn.Module) -> None:
+            super().__init__()
+            self.first, self.shared = nn.Linear(3, 3), shared
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.shared(self.first(x))
+
+    shared = nn.Sequential(nn.Tanh(), nn.Linear(3, 3))
+    graph = step_of(nn.Sequential(Block(shared), Block(shared)), torch.ones(2, 3))
+    check_sound(graph)
+    assert [n.module for n in graph.nodes if n.label == "tanh"] == ["model.0.shared.0", "model.1.shared.0"]
+
+
 def test_buffers_are_named_and_are_no_history() -> None:
     graph = step_of(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)), torch.randn(6, 3))
     check_sound(graph)
