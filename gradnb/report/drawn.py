@@ -19,11 +19,12 @@ def section(report: Report, boxes: int, still: bool) -> str:
     if not report.show_graph or report.recording is None:
         return ""
     try:
-        picture = replace(report.graph, budget=boxes) if boxes else report.graph
-        if not boxes:
-            return fold("Graph", f"<p>The graph does not fit here: {_HOW}.</p>")
-        drawn = picture.svg()
         told = _summary(report)
+        if not boxes:
+            return fold(told, f"<p>It does not fit here: {_HOW}.</p>")
+        drawn = report.drawings.get(boxes)
+        if drawn is None:
+            drawn = report.drawings[boxes] = replace(report.graph, budget=boxes).svg()
     except Exception as error:
         return f"<p>Note: the graph could not be drawn ({escape(words.clean(f'{type(error).__name__}: {error}', 200))}).</p>"
     twin = f'<img class="gradnb-still" alt="{escape(told)}" width="{WIDTH}" src="{standalone(drawn)}">' if still else ""

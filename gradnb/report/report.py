@@ -114,10 +114,12 @@ class Report:
     recording: Recording | None = field(default=None, repr=False, compare=False)  # what the graph is built from
     alive: "list[weakref.ref[Any]]" = field(default_factory=list, repr=False, compare=False)  # the losses, while the user keeps them
 
+    drawings: dict[int, str] = field(default_factory=dict, repr=False, compare=False)  # SVG of the graph by its number of boxes
+
     def __getstate__(self) -> dict[str, Any]:
         """What is copied or pickled: not the weak references, nor what can be worked out again."""
         recording = replace(self.recording, memo={}) if self.recording is not None else None
-        return {k: v for k, v in self.__dict__.items() if k != "graph"} | {"alive": [], "recording": recording}
+        return {k: v for k, v in self.__dict__.items() if k != "graph"} | {"alive": [], "recording": recording, "drawings": {}}
 
     @property
     def verdict(self) -> str:
