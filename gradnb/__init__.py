@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -14,6 +14,11 @@ from .numeric import numeric_check
 from .preflight import preflight
 from .testing import assert_gradients_flow
 
+if TYPE_CHECKING:
+    from .graph.door import graph
+else:
+    from . import graph  # a package that can be called: importing a part of it would put it over a function of this name
+
 __all__ = [
     "GradientError",
     "GradientFlowError",
@@ -22,6 +27,7 @@ __all__ = [
     "check",
     "environment",
     "explain",
+    "graph",
     "last_report",
     "load_ipython_extension",
     "numeric_check",

@@ -85,20 +85,20 @@ def _parameter_of(recording: Recording, flow: Flow, value: int) -> int:
     if v.parameter < 0:
         return -1
     op = recording.ops[v.op] if v.op >= 0 else None
-    if op is None or op.kind in ("leaf", "factory") and not _computed(recording, flow, op, v.parameter):
+    if op is None or op.kind in ("leaf", "factory") and not _computed(recording, flow, value, op):
         return v.parameter
     return -1
 
 
-def _computed(recording: Recording, flow: Flow, op: Op, parameter: int) -> bool:
+def _computed(recording: Recording, flow: Flow, leaf: int, op: Op) -> bool:
     """Does a new leaf start with numbers that depend on a tensor which requires grad."""
-    todo, seen = list(op.inputs), set[int]()
+    todo, seen, own = [e.source for e in flow.parents(leaf)], {leaf}, recording.values[leaf].parameter
     while todo and len(seen) < 200:
         value = todo.pop()
         if value in seen:
             continue
         seen.add(value)
-        if recording.values[value].parameter == parameter and op.name in _SAME and recording.values[value].op < 0:
+        if recording.values[value].parameter == own and op.name in _SAME and recording.values[value].op < 0:
             continue  # itself, before it was frozen or unfrozen
         if recording.values[value].requires_grad:
             return True

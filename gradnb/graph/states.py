@@ -20,7 +20,7 @@ def give_states(recording: Recording, found: Gathered, cut: set[tuple[int, int]]
         out.setdefault(source, []).append(target)
     fed = _fed(found, into)
     live = _live(found, order, into)
-    waiting = _waiting(found, cut, into)
+    waiting = _waiting(found, cut, order, into, live)
     lost = _lost(found, cut, out, fed, live)
     for number, node in enumerate(found.nodes):
         if node.kind == "parameter":
@@ -30,15 +30,15 @@ def give_states(recording: Recording, found: Gathered, cut: set[tuple[int, int]]
         elif number in lost:
             node.state = "lost"
         elif number in waiting:
-            node.state = "starved"
+            node.state = "starved" if number in live else "lost"
     for key, edge in found.edges.items():
         source, target = key
         if found.carries[key] and target in fed:
             edge.kind = "flows"
         elif key in cut or source in lost and not found.carries[key]:
             edge.kind, edge.cut = "lost", key in cut
-        elif found.carries[key] and source in waiting and target in waiting:
-            edge.kind = "starved"
+        elif source in waiting and target in waiting:
+            edge.kind = "starved" if found.carries[key] else "lost"
     _parameters(recording, found, waiting)
 
 
@@ -66,15 +66,20 @@ def _live(found: Gathered, order: list[int], into: dict[int, list[int]]) -> set[
     return live
 
 
-def _waiting(found: Gathered, cut: set[tuple[int, int]], into: dict[int, list[int]]) -> set[int]:
+def _waiting(found: Gathered, cut: set[tuple[int, int]], order: list[int], into: dict[int, list[int]], live: set[int]) -> set[int]:
     """What stands behind a cut with history: the gradient would come back to it. Where no finding tells of a cut, nobody waits."""
+    upstream = set(live)  # what data of a trainable parameter went into, with history or without
+    for number in order:
+        if any(s in upstream for s in into.get(number, ())):
+            upstream.add(number)
     waiting: set[int] = set()
     todo = [source for source, _ in cut]
     while todo:
         node = todo.pop()
         if node not in waiting:
             waiting.add(node)
-            todo.extend(s for s in into.get(node, ()) if found.carries[s, node])
+            # history may end before the cut that is told, as in x.detach().numpy()
+            todo.extend(s for s in into.get(node, ()) if found.carries[s, node] or node not in live and s in upstream)
     return waiting
 
 

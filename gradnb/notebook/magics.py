@@ -1,5 +1,5 @@
-"""The magics: ``%%gradcheck`` runs a cell and says which parameters get no gradient, ``%gradexplain`` explains a cause, ``%gradenv``
-shows what the kernel runs on."""
+"""The magics: ``%%gradcheck`` runs a cell and says which parameters get no gradient, ``%gradgraph`` draws the graph, ``%gradexplain``
+explains a cause, ``%gradenv`` shows what the kernel runs on."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ..errors import UsageError as Refused
 from .cell import RUNNER_CODE, Outcome, Program, prepare
 from .cells import cell_numbers
 from .errors import pass_on, raise_plain
+from .gradgraph import draw, unquoted
 from .modules import known_modules, refuse_unknown
 from .place import locate
 from .show import deliver, guarded, publish, tell, tell_fault, tell_problem
@@ -32,7 +33,7 @@ output_can_be_silenced = getattr(magic, "output_can_be_silenced", lambda magic_f
 
 @magics_class
 class GradnbMagics(Magics):
-    """``%%gradcheck``, ``%gradexplain`` and ``%gradenv``."""
+    """``%%gradcheck``, ``%gradgraph``, ``%gradexplain`` and ``%gradenv``."""
 
     shell: Any
 
@@ -82,7 +83,7 @@ class GradnbMagics(Magics):
             args = magic_arguments.parse_argstring(self.gradcheck, line)
         except (UsageError, ValueError) as error:  # a ValueError is a quotation mark that is never closed
             raise UsageError(f"{error}; nothing was run. %%gradcheck? lists the options.") from None
-        args.html, args.json = _unquoted(args.html), _unquoted(args.json)
+        args.html, args.json = unquoted(args.html), unquoted(args.json)
         if not cell.strip():
             raise UsageError("the cell is empty: put the code that trains below %%gradcheck.")
         if cell.lstrip().startswith("%%"):
@@ -111,7 +112,7 @@ class GradnbMagics(Magics):
         from ..machine import environment
 
         try:
-            args = magic_arguments.parse_argstring(self.gradenv, line)
+            args = magic_arguments.parse_argstring(self.gradenv, line.partition("#")[0])  # IPython hands over a comment, too
             found = environment(timeout=args.timeout)
         except (UsageError, ValueError) as error:
             refused = str(error)
@@ -119,13 +120,46 @@ class GradnbMagics(Magics):
             return publish(self.shell, found)
         raise UsageError(f"{refused}. %gradenv? lists the options.")
 
+    @magic_arguments.magic_arguments()
+    @magic_arguments.argument("expr", nargs="*", help="A tensor, a list of tensors, a model or a report (default: the last report).")
+    @magic_arguments.argument("--depth", type=int, metavar="N", help="Open N levels of modules, 0 for none.")
+    @magic_arguments.argument("--focus", metavar="NAME", help="Show one module, parameter or variable from near, as in encoder.3.")
+    @magic_arguments.argument("--only", metavar="lost", help="Leave only the ways on which a gradient is lost.")
+    @magic_arguments.argument("--step", type=int, metavar="N", help="Draw the N-th recorded step (default 1).")
+    @magic_arguments.argument("--inputs", metavar="EXPR", help="For a model: record one forward pass of it on these.")
+    @magic_arguments.argument("--saved", action="store_true", help="For a tensor: add what was saved for the backward pass.")
+    @magic_arguments.argument(
+        "--double-backward", action="store_true", help="For a tensor: add the graph of gradients (create_graph=True)."
+    )
+    @no_var_expand
+    @line_magic
+    @output_can_be_silenced
+    def gradgraph(self, line: str) -> Any:
+        """Draw the autograd graph of the last report, a tensor or a model, with the place where a gradient was lost.
+
+        Examples
+        --------
+        ::
+
+            %gradgraph
+            %gradgraph loss
+            %gradgraph model --focus encoder.3
+            %gradgraph --only lost --step 2
+            picture = %gradgraph loss --saved
+
+        It gives a Picture: ``picture.explore()`` opens boxes by a click, ``picture.to_svg("graph.svg")`` writes a file. A name with
+        spaces goes into quotation marks, an expression that begins with - into brackets. ``;`` at the end shows nothing.
+        """
+        return draw(self.shell, self.gradgraph.parser, line)
+
     @line_magic
     def gradexplain(self, line: str) -> None:
         """Explain a cause by its name, as in ``%gradexplain detach``; without a name, list the causes."""
         from ..diagnoses import explain, slugs
 
         try:
-            print(explain(line.strip()) if line.strip() else "\n".join(slugs()))
+            cause = line.partition("#")[0].strip()
+            print(explain(cause) if cause else "\n".join(slugs()))
         except Refused as error:
             refused = str(error)
         else:
@@ -208,11 +242,6 @@ class GradnbMagics(Magics):
                     tell(complaint)
         finally:
             check.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
-
-
-def _unquoted(name: str | None) -> str | None:
-    """IPython leaves the quotation marks around an argument that has spaces."""
-    return name[1:-1] if name and len(name) > 1 and name[0] == name[-1] and name[0] in "'\"" else name
 
 
 def _summary(report: Report) -> str:

@@ -171,9 +171,9 @@ class Report:
 
     def to_html(self, file: str | None = None) -> str:
         """One self-contained page with the report and the interactive graph; written to ``file`` where one is given."""
-        from .html import page
+        from ..graph.page import of_report
 
-        text = page(self)
+        text = of_report(self)
         if file is not None:
             with open(file, "w", encoding="utf-8") as handle:
                 handle.write(text)

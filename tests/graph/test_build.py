@@ -116,6 +116,21 @@ def test_a_number_that_left_torch_and_came_back_is_followed_through_python() -> 
     )
 
 
+def test_a_number_that_comes_back_as_a_leaf_that_requires_grad_is_no_parameter_of_its_own() -> None:
+    layer = nn.Linear(4, 1)
+
+    def run() -> None:
+        loss = torch.tensor(layer(torch.ones(2, 4)).sum().item(), requires_grad=True)
+        loss.backward()
+        optimizer.step()
+
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    (graph,) = graphs(run)
+    check_sound(graph)
+    marked = node(graph, "item").mark
+    assert marked is not None and marked.root and node(graph, "weight").state == "starved"
+
+
 def test_an_innocent_detach_and_a_logged_number_are_neither_marked_nor_called_lost() -> None:
     generator, critic = nn.Linear(2, 2), nn.Linear(2, 1)
     optimizer = torch.optim.SGD(critic.parameters(), lr=0.1)

@@ -33,6 +33,11 @@ def test_a_driver_that_crashes_leaves_the_shell_alive(shell: Shell, monkeypatch:
     assert shell.run("1 + 1").value == 2
 
 
+def test_a_comment_behind_it_is_a_comment(shell: Shell) -> None:
+    assert shell.run("%gradenv  # or gradnb.environment()").error is None
+    assert shell.run("%gradexplain detach  # what it means").error is None
+
+
 @pytest.mark.parametrize("line", ["%gradenv --nope", "%gradenv --timeout 0", "%gradenv --timeout soon"])
 def test_a_wrong_option_gets_one_line(shell: Shell, line: str) -> None:
     ran = shell.run(line)
