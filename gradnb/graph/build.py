@@ -11,6 +11,7 @@ from .gather import Gathered, gather
 from .marks import cut_edges, mark
 from .model import Edge, Graph, Told
 from .names import Names
+from .origins import Origins
 from .rounds import Round, rounds
 from .states import add_unused, give_norms, give_states
 
@@ -20,7 +21,8 @@ def build(recording: Recording, findings: Sequence[Finding] = ()) -> list[Graph]
     told = list(findings)
     flow = graph_of(recording)
     names = Names(recording, flow)
-    graphs = [_graph(recording, names, r, told) for r in rounds(recording)]
+    origins = Origins(recording, flow, [f.location for f in told if f.cause == "reparameter" and f.location is not None])
+    graphs = [_graph(recording, names, origins, r, told) for r in rounds(recording)]
     for graph in graphs[1:]:
         _same_names(graphs[0], graph)
     _tell_unmarked(graphs, told)
@@ -37,10 +39,9 @@ def _tell_unmarked(graphs: list[Graph], findings: list[Finding]) -> None:
                 graph.notes.append(f"{finding.severity}: {finding.cause}{at}: no operation drawn here is at fault")
 
 
-def _graph(recording: Recording, names: Names, r: Round, findings: list[Finding]) -> Graph:
-    flow = graph_of(recording)
-    found = gather(recording, flow, names, r)
-    cuts = cut_edges(recording, flow, found, findings)
+def _graph(recording: Recording, names: Names, origins: Origins, r: Round, findings: list[Finding]) -> Graph:
+    found = gather(recording, names, origins, r)
+    cuts = cut_edges(recording, names.flow, found, findings)
     give_states(recording, found, set(cuts))
     add_unused(recording, found, _roots(recording, found))
     give_norms(recording, found)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..flow.graph import Edge as FlowEdge
-from ..flow.graph import Graph as Flow
 from ..recorder.recording import Op, Recording
 from .model import Edge, Node
 from .names import Names
+from .origins import Origins
 from .rounds import Round
 from .shared import place_shared
 
@@ -20,21 +20,23 @@ class Gathered:
     """The nodes and edges of a round, and which recorded thing each node stands for."""
 
     round: Round
+    origins: Origins
     nodes: list[Node] = field(default_factory=list)
     edges: dict[tuple[int, int], Edge] = field(default_factory=dict)
     carries: dict[tuple[int, int], bool] = field(default_factory=dict)
     of_op: dict[int, int] = field(default_factory=dict)  # op -> node
     of_value: dict[int, int] = field(default_factory=dict)  # value that no op made -> node
     of_parameter: dict[int, int] = field(default_factory=dict)  # parameter -> node
+    of_buffer: dict[str, int] = field(default_factory=dict)  # path of a buffer -> node
     flow: list[tuple[FlowEdge, int, int]] = field(default_factory=list)  # the recorded edges behind the drawn ones
     losses: list[tuple[int, int, tuple[int, ...]]] = field(default_factory=list)  # node, event (-1), values
     notes: list[str] = field(default_factory=list)
     earlier: int = 0  # values that come from a step before
 
 
-def gather(recording: Recording, flow: Flow, names: Names, r: Round) -> Gathered:
+def gather(recording: Recording, names: Names, origins: Origins, r: Round) -> Gathered:
     """Walk back from the losses of a round over data, as far as the step reaches."""
-    found = Gathered(r)
+    found = Gathered(r, origins)
     ends = [(i, recording.events[i].losses) for i in r.events] or ([(-1, r.ends)] if r.ends else [])
     todo = [v for _, values in ends for v in values]
     seen: set[int] = set()
@@ -49,7 +51,7 @@ def gather(recording: Recording, flow: Flow, names: Names, r: Round) -> Gathered
         target = _node(recording, names, found, value)
         if _before(recording, r, value):
             continue
-        for edge in _of_this_step(recording, flow, r, value):
+        for edge in _of_this_step(recording, origins, r, value):
             source = _node(recording, names, found, edge.source)
             _connect(recording, names, found, edge, source, target)
             todo.append(edge.source)
@@ -64,11 +66,11 @@ def gather(recording: Recording, flow: Flow, names: Names, r: Round) -> Gathered
     return found
 
 
-def _of_this_step(recording: Recording, flow: Flow, r: Round, value: int) -> list[FlowEdge]:
+def _of_this_step(recording: Recording, origins: Origins, r: Round, value: int) -> list[FlowEdge]:
     """What fed a value. Where a number that came out of torch in this step may be it, one of an earlier step is not."""
-    if recording.values[value].op < 0 and recording.values[value].group in recording.buffers or _parameter_of(recording, flow, value) >= 0:
+    if origins.parameter(value) >= 0 or origins.buffer(value):
         return []
-    edges = flow.parents(value)
+    edges = origins.flow.parents(value)
     new = [e for e in edges if e.op >= r.start or recording.ops[e.op].kind != "escape"]
     return new if any(recording.ops[e.op].kind == "escape" for e in new) else edges
 
@@ -79,39 +81,13 @@ def _before(recording: Recording, r: Round, value: int) -> bool:
     return 0 <= made < r.start and recording.values[value].parameter < 0
 
 
-def _parameter_of(recording: Recording, flow: Flow, value: int) -> int:
-    """The parameter that a value is, -1 for any other (also for one that is made from trainable tensors, whose way must show)."""
-    v = recording.values[value]
-    if v.parameter < 0:
-        return -1
-    op = recording.ops[v.op] if v.op >= 0 else None
-    if op is None or op.kind in ("leaf", "factory") and not _computed(recording, flow, value, op):
-        return v.parameter
-    return -1
-
-
-def _computed(recording: Recording, flow: Flow, leaf: int, op: Op) -> bool:
-    """Does a new leaf start with numbers that depend on a tensor which requires grad."""
-    todo, seen, own = [e.source for e in flow.parents(leaf)], {leaf}, recording.values[leaf].parameter
-    while todo and len(seen) < 200:
-        value = todo.pop()
-        if value in seen:
-            continue
-        seen.add(value)
-        if recording.values[value].parameter == own and op.name in _SAME and recording.values[value].op < 0:
-            continue  # itself, before it was frozen or unfrozen
-        if recording.values[value].requires_grad:
-            return True
-        todo.extend(e.source for e in flow.parents(value))
-    return False
-
-
 def _node(recording: Recording, names: Names, found: Gathered, value: int) -> int:
-    flow = names.flow
-    number = _parameter_of(recording, flow, value)
+    number = found.origins.parameter(value)
     if number >= 0:
         known = found.of_parameter.get(number)
         return known if known is not None else _parameter(recording, found, number, value)
+    if found.origins.buffer(value):
+        return _buffer(recording, found, value)
     if _before(recording, found.round, value):
         return _input(recording, names, found, value, earlier=True)
     made = recording.values[value].op
@@ -175,11 +151,8 @@ def _input(recording: Recording, names: Names, found: Gathered, value: int, earl
     if met is not None and met[0] < len(recording.ops):
         op = recording.ops[met[0]]
         order = met[0] - 0.5
-    buffer = recording.buffers.get(v.group)
-    if buffer is not None:
-        module, _, label = buffer.rpartition(".")
-    node = Node("input", label or "input", buffer or label, module, v.shape, v.dtype, v.requires_grad, order=order)
-    if earlier and buffer is None:
+    node = Node("input", label or "input", label, module, v.shape, v.dtype, v.requires_grad, order=order)
+    if earlier:
         op = recording.ops[v.op]
         node.label = names.variable(v.op) or names.operation(op)
         node.name = node.label
@@ -191,6 +164,18 @@ def _input(recording: Recording, names: Names, found: Gathered, value: int, earl
     found.of_value[value] = len(found.nodes)
     found.nodes.append(node)
     return len(found.nodes) - 1
+
+
+def _buffer(recording: Recording, found: Gathered, value: int) -> int:
+    """A buffer of a module: one node, however often it was written."""
+    path = found.origins.buffer(value)
+    known = found.of_buffer.get(path)
+    if known is None:
+        v = recording.values[value]
+        module, _, last = path.rpartition(".")
+        known = found.of_buffer[path] = len(found.nodes)
+        found.nodes.append(Node("input", last, path, module, v.shape, v.dtype, order=-1.0))
+    return known
 
 
 def _connect(recording: Recording, names: Names, found: Gathered, edge: FlowEdge, source: int, target: int) -> None:
@@ -255,14 +240,14 @@ def _orders(found: Gathered) -> None:
 def _count_rest(recording: Recording, found: Gathered) -> None:
     """What ran in this step and is not drawn, because no loss depends on it."""
     r = found.round
-    rest = sum(
-        1
-        for i in range(r.start, min(r.end, len(recording.ops)))
-        if i not in found.of_op and recording.ops[i].parent < 0 and recording.ops[i].name not in _SAME
-    )
+    ops = range(r.start, min(r.end, len(recording.ops)))
+    outside = [i for i in ops if i not in found.of_op and recording.ops[i].parent < 0 and recording.ops[i].name not in _SAME]
+    making = sum(1 for i in outside if i in found.origins.making)
+    if making:
+        found.notes.append(f"+ {making} {'operation' if making == 1 else 'operations'} that made parameters and buffers")
+    rest = len(outside) - making
     if rest and r.events:
-        noun = "operation" if rest == 1 else "operations"
-        found.notes.append(f"+ {rest} {noun} that no loss of this step depends on")
+        found.notes.append(f"+ {rest} {'operation' if rest == 1 else 'operations'} that no loss of this step depends on")
     inner = sum(1 for i in range(r.start, min(r.end, len(recording.ops))) if recording.ops[i].parent >= 0)
     if inner:
         found.notes.append(f"+ {inner} {'operation' if inner == 1 else 'operations'} inside custom autograd Functions, each drawn as one")

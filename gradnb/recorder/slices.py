@@ -136,7 +136,7 @@ class Slicer:
             there = stack if current is scope else self._frame_of(source, current, stack)
             found: list[tuple] = [(source, current, e, there) for e in bindings.names.get(name, ())]
             if name in bindings.parameters and there is not None and len(there) > 1:
-                found.extend(self._argument(bindings.parameters, name, there, current))
+                found.extend(self._argument(bindings.parameters, name, there, current, _method(source, current)))
             if found or name in bindings.parameters:
                 return found
             current = source.enclosing(current)
@@ -164,7 +164,7 @@ class Slicer:
                 found.extend((source, scope, e, None) for e in source.bindings(scope).attributes.get(attribute, ()))
         return found
 
-    def _argument(self, parameters: list[str], name: str, stack: list[Location], scope: Scope) -> list[tuple]:
+    def _argument(self, parameters: list[str], name: str, stack: list[Location], scope: Scope, method: bool) -> list[tuple]:
         """The caller's expression for a parameter."""
         outer = stack[1:]
         found = self.at(outer[0]) if outer else None
@@ -173,7 +173,8 @@ class Slicer:
         source, caller, node = found
         if not isinstance(node, ast.Call):
             return [(source, caller, node, outer)]
-        names = parameters[1:] if parameters and parameters[0] in ("self", "cls", "ctx") and not _unbound(node) else parameters
+        bound = method or bool(parameters) and parameters[0] in ("self", "cls", "ctx")
+        names = parameters[1:] if bound and not _unbound(node) else parameters
         position = names.index(name) if name in names else -1
         if position < 0:
             return []
@@ -210,6 +211,13 @@ def _functions_only(stack: list[Location]) -> list[Location]:
         kept.append(location)
         merge = location.function in _COMPREHENSIONS
     return kept
+
+
+def _method(source: Source, scope: Scope) -> bool:
+    """Does a function take the object it is called on as its first argument, whatever its name."""
+    if not isinstance(scope, (ast.FunctionDef, ast.AsyncFunctionDef)) or not isinstance(source.parents.get(scope), ast.ClassDef):
+        return False
+    return not any(isinstance(d, ast.Name) and d.id == "staticmethod" for d in scope.decorator_list)
 
 
 def _unbound(call: ast.Call) -> bool:
