@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from .fold.opening import visible
+from .fold.parts import HOLDERS, plural
 from .model import CHILD, IN, Box, Graph, Node, Tree
-from .opening import visible
-from .parts import HOLDERS, plural
 
 # What a state says of the gradient; nothing where it flows or is not wanted.
 STATES = {

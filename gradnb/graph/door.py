@@ -14,13 +14,13 @@ from ..errors import UsageError
 from ..recorder.frames import Frames, user_frame
 from ..recorder.roots import unwrapped
 from ..report.report import Report
-from .autograd import shape_of
 from .forward import forward
-from .leaves import Names
 from .model import Graph
 from .outline import outline
 from .picture import Picture
-from .walk import walk
+from .walk.autograd import shape_of
+from .walk.leaves import Names
+from .walk.walker import walk
 
 _EXPECTED = "a tensor, a list of tensors, an nn.Module or a Report is expected, or nothing for the last report: graph(loss, model)"
 

@@ -16,7 +16,7 @@ from ..recorder.frames import Frames, user_frame
 from ..recorder.recorder import Recorder
 from ..recorder.recording import Recording
 from ..trial.kept import Kept, random_kept
-from .build import build
+from .build.steps import build
 from .model import Graph
 from .picture import Picture
 

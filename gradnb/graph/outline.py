@@ -6,9 +6,9 @@ import torch
 
 from ..errors import UsageError
 from ..recorder.roots import unwrapped
-from .autograd import dtype_of, shape_of
-from .leaves import gradients
 from .model import Graph, Node
+from .walk.autograd import dtype_of, shape_of
+from .walk.leaves import gradients
 
 _HOW = "graph(model, inputs=batch) records a forward pass; %%gradcheck on the cell that trains records the training"
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import networkx
 
     from ..recorder.recording import Recording
-    from .explore import Explorer
+    from .explore.widget import Explorer
 
 BUDGET = 40  # boxes that are visible at first
 
@@ -75,7 +75,7 @@ class Picture:
 
     def fold_of(self, graph: Graph) -> Tree:
         """The boxes of another step, by the same choice."""
-        from .fold import fold
+        from .fold.tree import fold
 
         return fold(graph, depth=self.depth, focus=self.focus, only=self.only, budget=self.budget)
 
@@ -96,13 +96,13 @@ class Picture:
 
     def svg(self) -> str:
         """The static picture as an SVG string, at most 760 px wide."""
-        from .svg import draw
+        from .draw.svg import draw
 
         return draw(self.graph, self.tree)
 
     def to_svg(self, file: str) -> str:
         """Write the picture to a file that stands alone, with its own colours; gives the SVG text back."""
-        from .svg import standing_alone
+        from .draw.svg import standing_alone
 
         text = standing_alone(self.svg())
         with open(file, "w", encoding="utf-8") as handle:
@@ -115,19 +115,19 @@ class Picture:
         return text(self.graph, self.tree)
 
     def _repr_html_(self) -> str:
-        from .svg import figure
+        from .draw.svg import figure
 
         return figure(self.svg(), repr(self))
 
     def explore(self) -> "Explorer":
         """The interactive view: pan, zoom, open boxes, search, see the line behind each node."""
-        from .explore import explorer
+        from .explore.widget import explorer
 
         return explorer(self)
 
     def to_html(self, file: str | None = None) -> str:
         """One self-contained page with the interactive view; written to ``file`` where one is given."""
-        from .page import page
+        from .explore.page import page
 
         text = page(self)
         if file is not None:

@@ -14,7 +14,7 @@ from .finding import Finding
 if TYPE_CHECKING:
     import weakref
 
-    from ..graph.explore import Explorer
+    from ..graph.explore.widget import Explorer
     from ..graph.picture import Picture
 
 
@@ -158,7 +158,7 @@ class Report:
         """
         if self.recording is None:
             raise UsageError("this report holds no recording to draw a graph from; run the training under %%gradcheck or gradnb.check()")
-        from ..graph.build import build
+        from ..graph.build.steps import build
         from ..graph.picture import Picture, telling
         from .words import verdict
 
@@ -171,7 +171,7 @@ class Report:
 
     def to_html(self, file: str | None = None) -> str:
         """One self-contained page with the report and the interactive graph; written to ``file`` where one is given."""
-        from ..graph.page import of_report
+        from ..graph.explore.page import of_report
 
         text = of_report(self)
         if file is not None:

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import gradnb
-from gradnb.graph import assets
-from gradnb.graph.payload import payload
-from gradnb.graph.place import place
+from gradnb.graph.draw.place import place
+from gradnb.graph.explore import assets
+from gradnb.graph.explore.payload import payload
 
 from .conftest import Watched
 

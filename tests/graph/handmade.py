@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from gradnb.graph.draw.order import order
 from gradnb.graph.model import Box, Edge, Graph, Mark, Node, Told, Tree
-from gradnb.graph.order import order
 from gradnb.recorder.recording import Location
 
 SOURCE = """\

@@ -10,7 +10,7 @@ from torch import nn
 
 import gradnb
 from gradnb.graph.describe import sentence, text
-from gradnb.graph.fold import fold
+from gradnb.graph.fold.tree import fold
 from gradnb.graph.model import Graph
 
 

@@ -9,7 +9,7 @@ import pytest
 from handmade import graph, tree
 
 import gradnb
-from gradnb.graph.explore import Explorer
+from gradnb.graph.explore.widget import Explorer
 from gradnb.graph.picture import Picture
 
 
@@ -58,7 +58,7 @@ def test_without_a_working_anywidget_the_picture_stands_and_one_line_says_why(
     def broken() -> Any:
         raise fault
 
-    monkeypatch.setattr("gradnb.graph.explore._widget_class", broken)
+    monkeypatch.setattr("gradnb.graph.explore.widget._widget_class", broken)
     picture.explore()._ipython_display_()
     assert [sorted(bundle) for bundle in published] == [["text/html", "text/plain"]]
     assert "display:none" not in published[0]["text/html"].replace("img.gradnb-still{display:none}", ""), "it would hide the line"
@@ -73,7 +73,7 @@ def test_in_a_terminal_the_explorer_is_the_text_of_the_picture(picture: Picture)
 def test_anywidget_is_imported_only_when_it_is_asked_for() -> None:
     import subprocess
 
-    code = "import sys, gradnb, gradnb.graph.explore, gradnb.graph.page; print('anywidget' in sys.modules, 'ipywidgets' in sys.modules)"
+    code = "import sys, gradnb, gradnb.graph.explore.widget, gradnb.graph.explore.page; print('anywidget' in sys.modules, 'ipywidgets' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["False", "False"]
 
@@ -89,6 +89,6 @@ def test_a_picture_that_cannot_be_drawn_never_loses_the_report(monkeypatch: pyte
     def broken(picture: Picture) -> Any:
         raise ZeroDivisionError("in the picture")
 
-    monkeypatch.setattr("gradnb.graph.page.payload", broken)
+    monkeypatch.setattr("gradnb.graph.explore.page.payload", broken)
     text = report.to_html()
     assert "gradcheck" in text and "in the picture" in text and 'id="gradnb-data"' not in text

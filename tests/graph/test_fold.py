@@ -8,7 +8,7 @@ import random
 import pytest
 from sketch import Sketch, box, check_tree, labels, shown
 
-from gradnb.graph.fold import fold
+from gradnb.graph.fold.tree import fold
 from gradnb.graph.model import Edge, Graph, Node
 
 

@@ -7,7 +7,7 @@ from sketch import Sketch, box, check_tree, labels, shown
 from test_fold import tower
 
 from gradnb.errors import UsageError
-from gradnb.graph.fold import fold
+from gradnb.graph.fold.tree import fold
 
 
 def test_the_way_to_the_mark_is_open_and_layers_beside_it_stay_closed() -> None:

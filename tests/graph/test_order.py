@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from trees import check_order, drawn, finish, things, wild
 
-from gradnb.graph import plain
+from gradnb.graph.draw import plain
+from gradnb.graph.draw.order import ENTRIES, LIMIT, order
+from gradnb.graph.draw.size import COLUMN, closed
 from gradnb.graph.model import CHILD, IN, OUT, Box, Edge, Graph, Node, Tree, code
-from gradnb.graph.order import ENTRIES, LIMIT, order
-from gradnb.graph.size import COLUMN, closed
 
 
 @pytest.fixture(params=["fast-sugiyama", "plain"])
@@ -138,7 +138,7 @@ def test_few_lines_cross_with_the_library_and_without() -> None:
 
 
 def _library(edges: list[tuple[int, int]]) -> dict[int, tuple[int, float]]:
-    from gradnb.graph.layers import _layout
+    from gradnb.graph.draw.layers import _layout
 
     return _layout()(edges)
 

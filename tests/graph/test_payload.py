@@ -13,7 +13,7 @@ from broken_models import setting
 from handmade import SOURCE, graph, tree, with_state
 
 import gradnb
-from gradnb.graph.payload import pack, payload
+from gradnb.graph.explore.payload import pack, payload
 from gradnb.graph.picture import Picture
 
 

@@ -7,11 +7,11 @@ import random
 import pytest
 from trees import drawn, wild
 
+from gradnb.graph.draw.order import order
+from gradnb.graph.draw.place import APART, HEADER, PADDING, place
+from gradnb.graph.draw.scene import Line, Placed, Scene, spread
+from gradnb.graph.draw.size import WIDE, closed, fitted, lines, measure
 from gradnb.graph.model import CHILD, Graph, Tree
-from gradnb.graph.order import order
-from gradnb.graph.place import APART, HEADER, PADDING, place
-from gradnb.graph.scene import Line, Placed, Scene, spread
-from gradnb.graph.size import WIDE, closed, fitted, lines, measure
 
 NEAR = 1e-6
 

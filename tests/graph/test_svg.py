@@ -14,9 +14,9 @@ import handmade
 import pytest
 from trees import drawn, wild
 
+from gradnb.graph.draw.order import order
+from gradnb.graph.draw.svg import LEAST, draw, figure, standing_alone
 from gradnb.graph.model import Graph, Mark, Tree
-from gradnb.graph.order import order
-from gradnb.graph.svg import LEAST, draw, figure, standing_alone
 from gradnb.recorder.recording import Location
 from gradnb.report.pen import BLUE, VERMILLION, standalone
 
@@ -195,7 +195,7 @@ def test_a_notebook_that_strips_svg_shows_an_image_with_words() -> None:
 
 def test_the_same_graph_gives_the_same_picture_whatever_the_hash_seed() -> None:
     program = (
-        "from trees import wild; from gradnb.graph.svg import draw; from hashlib import sha256;"
+        "from trees import wild; from gradnb.graph.draw.svg import draw; from hashlib import sha256;"
         "print([sha256(draw(*wild(s)).encode()).hexdigest() for s in range(3)])"
     )
     here = str([hashlib.sha256(draw(*wild(seed)).encode()).hexdigest() for seed in range(3)]) + "\n"

@@ -15,11 +15,11 @@ from torch.utils.checkpoint import checkpoint
 
 import gradnb
 from gradnb.errors import UsageError
-from gradnb.graph.autograd import field_name
-from gradnb.graph.collect import Behind
 from gradnb.graph.export.live import match
 from gradnb.graph.model import Graph, Node
-from gradnb.graph.walk import walk
+from gradnb.graph.walk.autograd import field_name
+from gradnb.graph.walk.collect import Behind
+from gradnb.graph.walk.walker import walk
 
 
 def named(graph: Graph, name: str) -> Node:

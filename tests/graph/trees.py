@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 
+from gradnb.graph.draw.order import order, sharing
 from gradnb.graph.model import BEND, CHILD, IN, OUT, Box, Edge, Graph, Node, Tree, code, worst
-from gradnb.graph.order import order, sharing
 
 Nest = list["str | tuple[str, Nest]"]
 

@@ -6,10 +6,10 @@ import math
 
 from ...report import words
 from ...report.pen import BLUE, GREY, VERMILLION
+from ..draw.shapes import STROKES
+from ..draw.size import lines, opened, word
+from ..draw.titles import KINDS, of_box
 from ..model import Box, Graph, Tree
-from ..shapes import STROKES
-from ..size import lines, opened, word
-from ..titles import KINDS, of_box
 from .drawing import Drawing, multiline, paragraph, text
 from .visible import Seen, edges
 
@@ -25,7 +25,7 @@ def to_dot(graph: Graph, tree: Tree | None = None) -> Drawing:
     what to install. Every node and edge has a tooltip with the facts.
     """
     if tree is None:
-        from ..fold import fold
+        from ..fold.tree import fold
 
         tree = fold(graph)
     drawing = Drawing("gradnb", comment=" ".join(graph.title.split()))

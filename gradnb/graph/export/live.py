@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from ...recorder.recording import Recording
-from ..autograd import full_name, sequence
-from ..collect import Behind
 from ..model import Graph
+from ..walk.autograd import full_name, sequence
+from ..walk.collect import Behind
 
 _SURE = 0.9  # share of the nodes that has to fit before a loss of another step is taken for one of this step
 

@@ -9,11 +9,11 @@ import torch
 from ...errors import UsageError
 from ...report import words
 from ...report.pen import GREY, VERMILLION
-from ..collect import Behind
-from ..leaves import Names
+from ..draw.size import STATES
+from ..draw.titles import of_node
 from ..model import Graph, Node
-from ..size import STATES
-from ..titles import of_node
+from ..walk.collect import Behind
+from ..walk.leaves import Names
 from .drawing import Drawing, multiline, text
 from .live import Match, entrance, match, match_walk, parameter_names
 

@@ -1,0 +1,174 @@
+"""What the gradient did at each node and edge of a gathered step: it flowed, was zero, never arrived, or was lost."""
+
+from __future__ import annotations
+
+import math
+
+from ...recorder.recording import Parameter, Profile, Recording
+from .gather import Gathered
+
+_OF_PARAMETER = {"ok": "flows", "zero": "zero", "nan": "nan", "inf": "inf"}
+
+
+def give_states(recording: Recording, found: Gathered, cut: set[tuple[int, int]]) -> None:
+    """Set ``state`` of the nodes and ``kind`` of the edges; ``cut`` are the edges on which a finding says the gradient is lost."""
+    order = sorted(range(len(found.nodes)), key=lambda n: found.nodes[n].order)
+    into: dict[int, list[int]] = {}
+    out: dict[int, list[int]] = {}
+    for source, target in found.edges:
+        into.setdefault(target, []).append(source)
+        out.setdefault(source, []).append(target)
+    fed = _fed(found, into)
+    live = _live(found, order, into)
+    waiting = _waiting(found, cut, order, into, live)
+    lost = _lost(found, cut, out, fed, live)
+    for number, node in enumerate(found.nodes):
+        if node.kind == "parameter":
+            continue
+        if number in fed:
+            node.state = "flows"
+        elif number in lost:
+            node.state = "lost"
+        elif number in waiting:
+            node.state = "starved" if number in live else "lost"
+    for key, edge in found.edges.items():
+        source, target = key
+        if found.carries[key] and target in fed:
+            edge.kind = "flows"
+        elif key in cut or source in lost and not found.carries[key]:
+            edge.kind, edge.cut = "lost", key in cut
+        elif source in waiting and target in waiting:
+            edge.kind = "starved" if found.carries[key] else "lost"
+    _parameters(recording, found, waiting)
+
+
+def _fed(found: Gathered, into: dict[int, list[int]]) -> set[int]:
+    """The nodes that the gradient of some loss comes back to."""
+    fed: set[int] = set()
+    todo = [n for n, _, _ in found.losses if found.nodes[n].requires_grad]
+    while todo:
+        node = todo.pop()
+        if node in fed:
+            continue
+        fed.add(node)
+        todo.extend(s for s in into.get(node, ()) if found.carries[s, node])
+    return fed
+
+
+def _live(found: Gathered, order: list[int], into: dict[int, list[int]]) -> set[int]:
+    """The nodes with history that leads back to a trainable parameter (or another leaf that requires grad)."""
+    live: set[int] = set()
+    for number in order:
+        node = found.nodes[number]
+        source = node.kind in ("parameter", "input") and node.requires_grad
+        if source or any(s in live and found.carries[s, number] for s in into.get(number, ())):
+            live.add(number)
+    return live
+
+
+def _waiting(found: Gathered, cut: set[tuple[int, int]], order: list[int], into: dict[int, list[int]], live: set[int]) -> set[int]:
+    """What stands behind a cut with history: the gradient would come back to it. Where no finding tells of a cut, nobody waits."""
+    upstream = set(live)  # what data of a trainable parameter went into, with history or without
+    for number in order:
+        if any(s in upstream for s in into.get(number, ())):
+            upstream.add(number)
+    waiting: set[int] = set()
+    todo = [source for source, _ in cut]
+    while todo:
+        node = todo.pop()
+        if node not in waiting:
+            waiting.add(node)
+            # history may end before the cut that is told, as in x.detach().numpy()
+            todo.extend(s for s in into.get(node, ()) if found.carries[s, node] or node not in live and s in upstream)
+    return waiting
+
+
+def _lost(found: Gathered, cut: set[tuple[int, int]], out: dict[int, list[int]], fed: set[int], live: set[int]) -> set[int]:
+    """From each cut down to where its data joins what has history of its own, or ends."""
+    lost: set[int] = set()
+    todo = [target for _, target in cut]
+    while todo:
+        node = todo.pop()
+        if node in lost or node in fed or node in live:
+            continue
+        lost.add(node)
+        todo.extend(out.get(node, ()))
+    return lost
+
+
+def _parameters(recording: Recording, found: Gathered, waiting: set[int]) -> None:
+    step = recording.events[found.round.step] if found.round.step >= 0 else None
+    for number, index in found.of_parameter.items():
+        node, p = found.nodes[index], recording.parameters[number]
+        known = step.states.get(number) if step is not None else None
+        if known is None:
+            known = next((s for e in reversed(found.round.events) if (s := recording.events[e].states.get(number)) is not None), None)
+        state, norm = known if known is not None else (p.gradient, p.grad_norm if step is None else None)
+        node.norm = norm
+        if not node.requires_grad and (not p.trainable or step is not None and number in step.frozen):
+            node.state, node.trainable = "frozen", False
+        else:
+            node.state = _OF_PARAMETER.get(state, "starved" if index in waiting else "data")
+            if node.state == "data" and node.requires_grad and _gets(found, index) and step is None and not _failed(recording, found):
+                node.state = "flows"  # its gradient was not read, but a way for it is there
+
+
+def _gets(found: Gathered, index: int) -> bool:
+    return any(edge.kind == "flows" for (source, _), edge in found.edges.items() if source == index)
+
+
+def _failed(recording: Recording, found: Gathered) -> bool:
+    return any(not recording.events[e].ok for e in found.round.events)
+
+
+def give_norms(recording: Recording, found: Gathered) -> None:
+    """Gradient norms and autograd node names, from the backward passes of this step that were looked into."""
+    for profile in recording.profiles:
+        if profile.event in found.round.events:
+            _from_profile(found, profile)
+
+
+def _from_profile(found: Gathered, profile: Profile) -> None:
+    newest: dict[int, int] = {}
+    for stage in profile.stages:
+        node = found.of_op.get(stage.op, -1)
+        if node >= 0 and stage.sequence >= newest.get(node, -1) and stage.parameter < 0:
+            newest[node] = stage.sequence
+            found.nodes[node].grad_fn = stage.node
+            _arrived(found, node, stage.came)
+    along: dict[tuple[int, int], float] = {}
+    for stage in profile.stages:
+        target = found.of_op.get(stage.op, -1)
+        for (other, _), went in zip(stage.edges, stage.went):
+            if other < 0 or target < 0 or went < 0:
+                continue
+            behind = profile.stages[other]
+            source = found.of_parameter.get(behind.parameter, -1) if behind.parameter >= 0 else found.of_op.get(behind.op, -1)
+            if source >= 0 and source != target:
+                along[source, target] = math.hypot(along.get((source, target), 0.0), went)
+    for key, norm in along.items():
+        if key in found.edges:
+            found.edges[key].norm = norm
+
+
+def _arrived(found: Gathered, number: int, came: float) -> None:
+    node = found.nodes[number]
+    if came < 0 or node.state != "flows":
+        return
+    node.norm = came
+    node.state = "zero" if came == 0 else "nan" if math.isnan(came) else "inf" if math.isinf(came) else "flows"
+
+
+def add_unused(recording: Recording, found: Gathered, roots: set[str]) -> None:
+    """The trainable parameters of the modules concerned that no loss of this step depends on."""
+    from .gather import _parameter
+
+    for number, p in enumerate(recording.parameters):
+        if number not in found.of_parameter and _concerned(p, roots):
+            node = found.nodes[_parameter(recording, found, number, -1)]
+            node.state = "unused"
+            node.order = -1.0
+
+
+def _concerned(p: Parameter, roots: set[str]) -> bool:
+    return p.listed and p.trainable and p.registered and p.root in roots and not p.reached and p.alive

@@ -1,0 +1,66 @@
+"""Folds a Graph into a Tree of boxes that a person can read: by function and module, equal things once, small things together."""
+
+from __future__ import annotations
+
+from ..draw.order import order
+from ..model import Graph, Tree
+from .boxes import boxes
+from .choose import check_only, focus_on, only_lost
+from .groups import fold_chains, fold_long, fold_regions
+from .opening import open_by_need, open_levels
+from .parts import Part, Work, containers, work
+from .places import find_lines, homes, place_sources
+from .repeats import fold_repeats, sign, split_rounds
+from .runs import grow
+
+BUDGET = 40  # boxes that are visible at first
+
+
+def fold(graph: Graph, *, depth: int | None = None, focus: str | None = None, only: str | None = None, budget: int = BUDGET) -> Tree:
+    """The boxes of ``graph``.
+
+    ``depth`` opens exactly so many levels of modules, 0 none; without it the ways to marked places are open, and small boxes while
+    at most ``budget`` boxes are visible. ``focus`` (a module path such as "encoder.3", or the name of an operation, a variable or a
+    parameter) shows that box open among its folded neighbours. ``only="lost"`` shows only the ways of parameters without a
+    gradient to the loss. What both leave out stands in ``Tree.left_out``, with numbers. Errors: UsageError for a name that is not
+    in the graph, and for any other ``only``.
+    """
+    check_only(only)
+    shown, left_out = only_lost(graph) if only else (list(range(len(graph.nodes))), [])
+    tree, parts = _fold(graph, shown, budget)
+    if focus is not None:
+        tree = focus_on(graph, tree, parts, focus)
+    tree.left_out[:0] = left_out
+    if depth is not None:
+        open_levels(tree, depth)
+    elif focus is None:
+        open_by_need(graph, tree, budget)
+    order(graph, tree)
+    return tree
+
+
+def _fold(graph: Graph, shown: list[int], budget: int) -> tuple[Tree, list[Part]]:
+    todo = work(graph, shown, budget)
+    grow(todo)
+    find_lines(todo)
+    for part in containers(todo.root):
+        fold_regions(todo, part)
+    if todo.large:
+        _fold_large(todo)
+    place_sources(todo)
+    return boxes(todo)
+
+
+def _fold_large(todo: Work) -> None:
+    split_rounds(todo)
+    of_parameter = homes(todo)
+    sign(todo, of_parameter)
+    holding = {id(part) for part in of_parameter.values()}
+    waiting = containers(todo.root)
+    for part in waiting:  # grows while it is walked
+        made: list[Part] = []
+        if part.kind not in ("repeat", "chain") and (part.kind != "lines" or part.unit == "round"):
+            made += fold_repeats(todo, part)
+            made += fold_chains(todo, part, holding)
+        made += fold_long(todo, part)
+        waiting += made
