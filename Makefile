@@ -13,7 +13,7 @@ help:
 	@echo "make demo    run a real broken training cell under %%gradcheck and write demo-report.html"
 	@echo "make test    lint, types and every test (browser and Colab tests included)"
 	@echo "make test-programs   run real programs (transformers, peft, pyro, lightning, ...) under the check, in an environment of their own"
-	@echo "make bench   measure what recording costs"
+	@echo "make bench   measure what recording and drawing cost, beside other tools"
 	@echo "make score   score the tool on the case collection, where it lies beside this folder"
 	@echo "make clean   remove what the targets above made"
 
@@ -31,8 +31,9 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.core
+bench: $(VENV)/.test
 	$(BIN)/python benchmarks/recorder.py --check
+	$(BIN)/python benchmarks/graph.py --check
 
 score: $(VENV)/.core
 	@if [ -f $(CASES)/score.py ]; then $(BIN)/python $(CASES)/score.py $(CASES) --fast --show; \

@@ -73,7 +73,8 @@ def test_in_a_terminal_the_explorer_is_the_text_of_the_picture(picture: Picture)
 def test_anywidget_is_imported_only_when_it_is_asked_for() -> None:
     import subprocess
 
-    code = "import sys, gradnb, gradnb.graph.explore.widget, gradnb.graph.explore.page; print('anywidget' in sys.modules, 'ipywidgets' in sys.modules)"
+    modules = "sys, gradnb, gradnb.graph.explore.widget, gradnb.graph.explore.page"
+    code = f"import {modules}; print('anywidget' in sys.modules, 'ipywidgets' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["False", "False"]
 
