@@ -10,6 +10,7 @@ from .check import check, last_report
 from .diagnoses import explain
 from .errors import GradientError, GradientFlowError
 from .machine import environment
+from .monitor import Monitor, watch
 from .numeric import numeric_check
 from .preflight import preflight
 from .testing import assert_gradients_flow
@@ -22,6 +23,7 @@ else:
 __all__ = [
     "GradientError",
     "GradientFlowError",
+    "Monitor",
     "__version__",
     "assert_gradients_flow",
     "check",
@@ -33,6 +35,7 @@ __all__ = [
     "numeric_check",
     "preflight",
     "unload_ipython_extension",
+    "watch",
 ]
 
 

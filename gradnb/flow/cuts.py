@@ -35,8 +35,9 @@ def graph_of(recording: Recording) -> Graph:
 def fed_by(recording: Recording, events: list[Event]) -> int:
     """Bit set of the parameters that the gradient of some of these backward passes comes back to."""
     graph, found = graph_of(recording), 0
-    for losses in dict.fromkeys(e.losses for e in events if e.losses):
-        found |= graph.cone(losses).fed()
+    for losses, inputs in dict.fromkeys((e.losses, e.inputs if e.kind == "backward" else ()) for e in events if e.losses):
+        asked = [n for v in inputs if (n := recording.values[v].parameter) >= 0]
+        found |= graph.cone(losses).fed() & (sum(1 << n for n in set(asked)) if inputs else -1)
     return found
 
 

@@ -117,7 +117,7 @@ class Graph:
             when, written = writes[at]
             if written != source and when > self.recording.values[source].op and when != made:
                 v, w = self.recording.values[value], self.recording.values[written]
-                if self._behind_a_cut(written):  # memory is shared, history is not
+                if self._behind_a_cut(written) or not self.recording.ops[when].grad_enabled:  # memory is shared, history is not
                     edges.append(Edge(written, value, when, False))
                     continue
                 edges.append(

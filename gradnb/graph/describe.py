@@ -110,8 +110,9 @@ def _gradient(box: Box, node: Node | None) -> str:
     parts = []
     if box.frozen and box.frozen < box.parameters:
         parts.append(f"{box.frozen} of {box.parameters} parameters frozen")
-    if box.state in STATES:
-        parts.append(STATES[box.state])
+    state = box.state if box.state in ("nan", "inf") else box.learns or box.state  # what matters of a fold are its parameters
+    if state in STATES:
+        parts.append(STATES[state] + (" in part" if node is None and box.norm and state in ("starved", "lost", "zero", "unused") else ""))
     elif box.norm is not None and (node is None or node.kind == "parameter"):
         parts.append(f"gradient norm {box.norm:.3g}")
     return ", ".join(parts)

@@ -137,6 +137,7 @@ class Box:
     parameters: int = 0  # parameters inside, at every depth
     frozen: int = 0  # … that are frozen
     state: str = "data"  # the worst that is inside (see worst())
+    learns: str = ""  # the worst state of the parameters inside, "" without any
     norm: float | None = None  # L2 norm of the gradients of all parameters inside; of a node: its own
     marks: list[int] = field(default_factory=list)  # marked nodes inside, at every depth
     open: bool = False  # how it is drawn at first

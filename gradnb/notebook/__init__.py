@@ -9,20 +9,21 @@ from .cells import cell_numbers
 
 __all__ = ["RUNNER_CODE", "cell_numbers", "load", "unload"]
 
-_CLASS = "GradnbMagics"
+_CLASSES = ("GradnbMagics", "WatchMagics")
 
 
 def load(ipython: Any) -> None:
     """Register the magics. Doing it twice only replaces them."""
+    from .gradwatch import WatchMagics
     from .magics import GradnbMagics
 
-    ipython.register_magics(GradnbMagics(ipython))
+    ipython.register_magics(GradnbMagics(ipython), WatchMagics(ipython))
 
 
 def unload(ipython: Any) -> None:
     """Take the magics away again; nothing else was added."""
     manager = ipython.magics_manager
-    mine = manager.registry.pop(_CLASS, None)
-    for kind, table in manager.magics.items():
-        for name in list(mine.magics[kind]) if mine is not None else ():
-            table.pop(name, None)
+    for mine in [manager.registry.pop(name, None) for name in _CLASSES]:
+        for kind, table in manager.magics.items():
+            for name in list(mine.magics[kind]) if mine is not None else ():
+                table.pop(name, None)

@@ -42,6 +42,7 @@ class Backward:
         scan = near = None
         with self.recorder.guard():
             self._before_backward(event, several)
+            event.inputs = self._asked(kwargs.get("inputs", args[-1] if len(args) > 4 else None))
             self.recorder.nonfinite.before_backward(len(self.recorder.events) - 1, several)
             near = self._near(event, several, sites)
             scan = self._scan(several, sites)
@@ -76,6 +77,13 @@ class Backward:
             event.autocast = autocast()
             self.recorder.gradients.keep_loss(event, losses[0])
         self.recorder.events.append(event)
+
+    def _asked(self, inputs: Any) -> tuple[int, ...]:
+        """The values that a backward was limited to by ``inputs=``."""
+        if isinstance(inputs, torch.Tensor):
+            return (self.recorder.log.value(inputs),)
+        several = inputs if isinstance(inputs, (list, tuple)) else ()  # a generator is the user's to read
+        return tuple(self.recorder.log.value(t) for t in several if isinstance(t, torch.Tensor))
 
     def _near(self, event: RawEvent, losses: list[torch.Tensor], sites: tuple[Site, ...]) -> HeadScan | None:
         key = sites[:2]

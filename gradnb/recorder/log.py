@@ -89,8 +89,8 @@ class Log:
             # a plain tuple in the order of RawValue: this runs for every tensor that is made
             leaf = op == -1 and tensor.is_leaf
             values.append((op, tensor.requires_grad, tensor.dtype, tensor.shape, leaf, index if group < 0 else group, inference))  # type: ignore[arg-type]
-        except Exception:  # a tensor subclass that answers none of this
-            self.values.append(RawValue(op, False, torch.float32, (), False, index, False))
+        except Exception:  # a tensor subclass that answers none of this, or a lazy module's parameter that has no shape yet
+            self.values.append(RawValue(op, _requires_grad(tensor), torch.float32, (), False, index, False))
         self._ids[id(tensor)] = (weakref.ref(tensor), index)
         return index
 
@@ -163,6 +163,13 @@ class Log:
         if len(self.ops) >= self.limit:
             self.full = True
         return len(self.ops) - 1
+
+
+def _requires_grad(tensor: torch.Tensor) -> bool:
+    try:
+        return bool(tensor.requires_grad)
+    except Exception:
+        return False
 
 
 def said(error: BaseException) -> str:

@@ -158,7 +158,7 @@ class Event:
     ok: bool = True
     error: str | None = None
     losses: tuple[int, ...] = ()  # values that backward()/grad() was called on
-    inputs: tuple[int, ...] = ()  # values that autograd.grad() was asked for
+    inputs: tuple[int, ...] = ()  # values that autograd.grad(), or backward(inputs=…), was asked for
     optimizer: int | None = None
     full: bool = True  # False once the recorder only counts
     shape: tuple[int, ...] | None = None

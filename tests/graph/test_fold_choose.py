@@ -7,6 +7,7 @@ from sketch import Sketch, box, check_tree, labels, shown
 from test_fold import tower
 
 from gradnb.errors import UsageError
+from gradnb.graph.draw.place import place
 from gradnb.graph.fold.tree import fold
 
 
@@ -35,8 +36,54 @@ def test_what_is_visible_stays_within_the_budget() -> None:
             s.graph.classes[f"net.part{i}.l{j}"] = "Linear"
             x = s.layer(f"net.part{i}.l{j}", x, f"kind{i}{j}")
     s.loss(x)
-    few, many = shown(fold(s.graph, budget=20)), shown(fold(s.graph, budget=80))
-    assert len(few) <= 20 and "l3" in few and len(many) == 3 + 6 * 10
+    few, many = shown(fold(s.graph, budget=20)), shown(fold(s.graph, budget=200))
+    assert len(few) <= 20 and "part3" in few and len(many) == 3 + 6 * 10
+
+
+def test_modules_of_one_class_are_open_all_or_none() -> None:
+    s = Sketch(net="Net")
+    x = s.input("x")
+    for i in range(5):
+        name = f"net.{'down' if i < 3 else 'up'}{i}"
+        s.graph.classes[name] = "Down" if i < 3 else "Up"
+        for j in range(4):
+            s.graph.classes[f"{name}.l{j}"] = "Linear"
+            x = s.layer(f"{name}.l{j}", x, f"kind{i}{j}")
+    s.loss(x)
+    for budget in range(8, 40, 3):
+        tree = fold(s.graph, budget=budget)
+        downs = {box(tree, f"down{i}").open for i in range(3)}
+        ups = {box(tree, f"up{i}").open for i in range(3, 5)}
+        assert len(downs) == len(ups) == 1
+    assert box(fold(s.graph, budget=20), "up4").open and not box(fold(s.graph, budget=20), "down1").open
+
+
+@pytest.mark.parametrize("marked", [None, 2])
+def test_boxes_are_closed_again_until_the_picture_is_not_too_tall(marked: int | None) -> None:
+    s = Sketch(net="Net")
+    x = s.input("x")
+    for i in range(4):
+        s.graph.classes[f"net.part{i}"] = f"Part{i}"
+        for j in range(9):
+            s.graph.classes[f"net.part{i}.l{j}"] = "Linear"
+            x = s.layer(f"net.part{i}.l{j}", x, f"kind{i}{j}")
+        if i == marked:
+            x = s.op("detach", x, module=f"net.part{i}")
+            s.mark(x, "lost", "line 3: .detach()")
+    s.loss(x)
+    tree = fold(s.graph, budget=40)
+    assert place(s.graph, tree).h <= (1440 if marked else 1800)
+    assert len(shown(tree)) >= 15
+    assert marked is None or "detach" in shown(tree)
+
+
+def test_a_picture_of_a_few_boxes_shows_the_calls_of_a_module() -> None:
+    s = Sketch(net="Net", net__a="Linear", net__b="Linear")
+    many = [s.layer("net.b", s.layer("net.a", s.input(name))) for name in ("anchor", "positive", "negative", "hard", "easy")]
+    s.loss(s.op("stack", *many))
+    folded, opened = shown(fold(s.graph, budget=8)), shown(fold(s.graph, budget=40))
+    assert "net × 5 calls" in folded and "anchor" not in folded
+    assert {"net (call 1)", "net (call 5)", "anchor", "easy"} <= set(opened)
 
 
 def test_parts_without_a_gradient_open_before_those_where_it_flows() -> None:

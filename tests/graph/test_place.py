@@ -8,10 +8,10 @@ import pytest
 from trees import drawn, wild
 
 from gradnb.graph.draw.order import order
-from gradnb.graph.draw.place import APART, HEADER, PADDING, place
+from gradnb.graph.draw.place import APART, HEADER, PADDING, header, place
 from gradnb.graph.draw.scene import Line, Placed, Scene, spread
 from gradnb.graph.draw.size import WIDE, closed, fitted, lines, measure
-from gradnb.graph.model import CHILD, Graph, Tree
+from gradnb.graph.model import CHILD, IN, Graph, Tree
 
 NEAR = 1e-6
 
@@ -58,7 +58,7 @@ def _check_line(tree: Tree, at: dict[int, Placed], line: Line) -> None:
     if link.source % 4 == CHILD:
         assert source is not None and abs(y0 - source.y - source.h) < NEAR and source.x <= x0 <= source.x + source.w
     else:
-        assert abs(y0 - around.y - HEADER) < NEAR and around.x <= x0 <= around.x + around.w
+        assert min(abs(y0 - around.y - HEADER), abs(y0 - around.y)) < NEAR and around.x <= x0 <= around.x + around.w
     if link.target % 4 == CHILD:
         assert target is not None and abs(y1 - target.y) < NEAR and target.x <= x1 <= target.x + target.w
     else:
@@ -105,6 +105,15 @@ def test_lines_go_on_through_the_border_of_an_open_box() -> None:
             assert line.points[-1][0] in [other.points[0][0] for other in inside]
         if link.source // 4 == 3:
             assert line.points[0] in [other.points[-1] for other in inside]
+
+
+def test_a_line_that_comes_in_has_no_gap_below_the_border_and_leaves_the_name_of_the_box_readable() -> None:
+    graph, tree = drawn(["x", "y", ("block", ["a", "b", "c"]), "loss"], "x>a y>b a>c b>c c>loss")
+    block = next(placed for placed in place(graph, tree).boxes if placed.box == 3)
+    begins = {line.points[0] for line in place(graph, tree).lines if line.box == 3 and tree.boxes[3].links[line.link].source % 4 == IN}
+    text = block.x + header(graph, tree, 3) - PADDING
+    assert len(begins) == 2
+    assert all((y == block.y) == (x >= text + 4) and y in (block.y, block.y + HEADER) for x, y in begins)
 
 
 def test_a_chain_is_straight_and_what_joins_it_stands_aside() -> None:

@@ -12,8 +12,6 @@ from .origins import Origins
 from .rounds import Round
 from .shared import place_shared
 
-_SAME = ("requires_grad_",)  # gives the tensor that it was given
-
 
 @dataclass(slots=True)
 class Gathered:
@@ -31,7 +29,16 @@ class Gathered:
     flow: list[tuple[FlowEdge, int, int]] = field(default_factory=list)  # the recorded edges behind the drawn ones
     losses: list[tuple[int, int, tuple[int, ...]]] = field(default_factory=list)  # node, event (-1), values
     notes: list[str] = field(default_factory=list)
+    alive: set[int] = field(default_factory=set)  # values that a gradient of the losses comes back to, of whatever step
+    dropped: set[tuple[int, int]] = field(default_factory=set)  # edges that autograd has, and that a backward sent nothing along
     earlier: int = 0  # values that come from a step before
+    leaves: set[int] = field(default_factory=set)  # inputs that are leaves of autograd
+
+    def of(self, recording: Recording, value: int) -> int:
+        """The node of a value, -1 where it is not drawn."""
+        v = recording.values[value]
+        known = self.of_op.get(v.op, self.of_value.get(value, -1))
+        return known if known >= 0 else self.of_parameter.get(v.parameter, -1)
 
 
 def gather(recording: Recording, names: Names, origins: Origins, r: Round) -> Gathered:
@@ -39,6 +46,7 @@ def gather(recording: Recording, names: Names, origins: Origins, r: Round) -> Ga
     found = Gathered(r, origins)
     ends = [(i, recording.events[i].losses) for i in r.events] or ([(-1, r.ends)] if r.ends else [])
     todo = [v for _, values in ends for v in values]
+    found.alive = _alive(recording, origins, r, todo)
     seen: set[int] = set()
     failed = recording.raised.op if recording.raised is not None else -1
     if not r.events and failed >= r.start and failed < r.end:
@@ -49,7 +57,7 @@ def gather(recording: Recording, names: Names, origins: Origins, r: Round) -> Ga
             continue
         seen.add(value)
         target = _node(recording, names, found, value)
-        if _before(recording, r, value):
+        if _before(recording, found, value):
             continue
         for edge in _of_this_step(recording, origins, r, value):
             source = _node(recording, names, found, edge.source)
@@ -62,7 +70,6 @@ def gather(recording: Recording, names: Names, origins: Origins, r: Round) -> Ga
         _loss(recording, found, event, values)
     place_shared(recording.shared, [found.nodes[n] for n in found.of_op.values()])
     _orders(found)
-    _count_rest(recording, found)
     return found
 
 
@@ -70,15 +77,36 @@ def _of_this_step(recording: Recording, origins: Origins, r: Round, value: int) 
     """What fed a value. Where a number that came out of torch in this step may be it, one of an earlier step is not."""
     if origins.parameter(value) >= 0 or origins.buffer(value):
         return []
-    edges = origins.flow.parents(value)
+    edges = _without_overwritten(recording, origins.flow.parents(value))
     new = [e for e in edges if e.op >= r.start or recording.ops[e.op].kind != "escape"]
     return new if any(recording.ops[e.op].kind == "escape" for e in new) else edges
 
 
-def _before(recording: Recording, r: Round, value: int) -> bool:
-    """Was the value computed in an earlier step: its history belongs there."""
+def _without_overwritten(recording: Recording, edges: list[FlowEdge]) -> list[FlowEdge]:
+    """A tensor that was written through another view of its memory has that write as its history: autograd rebased it."""
+    groups = {recording.values[e.source].group: e.source for e in edges if e.carries and e.source not in recording.ops[e.op].inputs}
+    if not groups:
+        return edges
+    values = recording.values
+    return [e for e in edges if not e.carries or groups.get(values[e.source].group, e.source) == e.source]
+
+
+def _alive(recording: Recording, origins: Origins, r: Round, losses: list[int]) -> set[int]:
+    """The values that the gradient comes back to. A generator that ran before the other network's step is part of its own one."""
+    found: set[int] = set()
+    todo = [v for v in losses if recording.values[v].requires_grad]
+    while todo:
+        value = todo.pop()
+        if value not in found:
+            found.add(value)
+            todo.extend(e.source for e in _of_this_step(recording, origins, r, value) if e.carries)
+    return found
+
+
+def _before(recording: Recording, found: Gathered, value: int) -> bool:
+    """Was the value computed in an earlier step, and no gradient goes back there."""
     made = recording.values[value].op
-    return 0 <= made < r.start and recording.values[value].parameter < 0
+    return 0 <= made < found.round.start and recording.values[value].parameter < 0 and value not in found.alive
 
 
 def _node(recording: Recording, names: Names, found: Gathered, value: int) -> int:
@@ -88,7 +116,7 @@ def _node(recording: Recording, names: Names, found: Gathered, value: int) -> in
         return known if known is not None else _parameter(recording, found, number, value)
     if found.origins.buffer(value):
         return _buffer(recording, found, value)
-    if _before(recording, found.round, value):
+    if _before(recording, found, value):
         return _input(recording, names, found, value, earlier=True)
     made = recording.values[value].op
     if made >= 0:
@@ -152,6 +180,8 @@ def _input(recording: Recording, names: Names, found: Gathered, value: int, earl
         op = recording.ops[met[0]]
         order = met[0] - 0.5
     node = Node("input", label or "input", label, module, v.shape, v.dtype, v.requires_grad, order=order)
+    if v.leaf:
+        found.leaves.add(len(found.nodes))
     if earlier:
         op = recording.ops[v.op]
         node.label = names.variable(v.op) or names.operation(op)
@@ -207,9 +237,7 @@ def _loss(recording: Recording, found: Gathered, index: int, values: tuple[int, 
     """The end: the loss that backward was called on, or the result of a run without one."""
     event = recording.events[index] if index >= 0 else None
     for value in values:
-        source = found.of_op.get(recording.values[value].op, found.of_value.get(value, -1))
-        if source < 0:
-            source = found.of_parameter.get(recording.values[value].parameter, -1)
+        source = found.of(recording, value)
         if source < 0:
             continue
         v = recording.values[value]
@@ -235,22 +263,3 @@ def _orders(found: Gathered) -> None:
         if node.kind == "parameter" or node.kind == "input" and node.region != "earlier step" and number in first:
             own = first.get(number, node.order) - 0.5
             node.order = max(own, node.order) if node.kind == "input" and node.order >= 0 else own
-
-
-def _count_rest(recording: Recording, found: Gathered) -> None:
-    """What ran in this step and is not drawn, because no loss depends on it."""
-    r = found.round
-    ops = range(r.start, min(r.end, len(recording.ops)))
-    outside = [i for i in ops if i not in found.of_op and recording.ops[i].parent < 0 and recording.ops[i].name not in _SAME]
-    making = sum(1 for i in outside if i in found.origins.making)
-    if making:
-        found.notes.append(f"+ {making} {'operation' if making == 1 else 'operations'} that made parameters and buffers")
-    rest = len(outside) - making
-    if rest and r.events:
-        found.notes.append(f"+ {rest} {'operation' if rest == 1 else 'operations'} that no loss of this step depends on")
-    inner = sum(1 for i in range(r.start, min(r.end, len(recording.ops))) if recording.ops[i].parent >= 0)
-    if inner:
-        found.notes.append(f"+ {inner} {'operation' if inner == 1 else 'operations'} inside custom autograd Functions, each drawn as one")
-    if found.earlier:
-        noun = "tensor comes" if found.earlier == 1 else "tensors come"
-        found.notes.append(f"{found.earlier} {noun} from an earlier step, whose operations are not drawn here")

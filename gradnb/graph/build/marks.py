@@ -58,6 +58,7 @@ def cut_edges(recording: Recording, flow: Flow, found: Gathered, findings: list[
     second = {place: i for place, i in second.items() if place not in places}
     behind = _trained(found)
     loose: dict[tuple[int, int], int] = {}
+    cuts |= _in_functions(recording, found, findings)
     for edge, source, target in found.flow:
         if edge.carries or found.carries.get((source, target)) or source not in behind:
             continue
@@ -75,6 +76,18 @@ def cut_edges(recording: Recording, flow: Flow, found: Gathered, findings: list[
         elif cut.cause in LOSES and (where.filename, where.line) in second and found.nodes[source].requires_grad:
             cuts[source, target] = second[where.filename, where.line]
     return cuts | {key: finding for key, finding in loose.items() if finding not in cuts.values()}
+
+
+def _in_functions(recording: Recording, found: Gathered, findings: list[Finding]) -> dict[tuple[int, int], int]:
+    """The edges along which the backward of a custom Function sent nothing -> the finding that tells it."""
+    of: dict[str, int] = {}
+    for number, finding in enumerate(findings):
+        places = [p for p in (finding.location, *(r.location for r in finding.related)) if p is not None]
+        for birth in recording.births if finding.cause == "custom-function" else ():
+            called = recording.location(birth.stack)
+            if birth.function and called is not None and any(_same_line(called, place) for place in places):
+                of.setdefault(birth.function, number)
+    return {key: of[name] for key in found.dropped if (name := found.nodes[key[1]].function) in of}
 
 
 def _trained(found: Gathered) -> set[int]:

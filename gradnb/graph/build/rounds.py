@@ -28,7 +28,7 @@ def rounds(recording: Recording) -> list[Round]:
     for index, event in enumerate(recording.events):
         if event.kind in ("backward", "grad") and event.losses and event.full:
             waiting.append(index)
-        elif event.kind == "step" and waiting and event.full and not event.inner:
+        elif waiting and event.full and _ends_step(recording.events, index):
             found.append(_round(recording, waiting, start, event.time, index))
             start, waiting = event.time, []
     if waiting:
@@ -39,6 +39,13 @@ def rounds(recording: Recording) -> list[Round]:
         found.append(Round("the failing call", start, len(recording.ops), ends=_results(recording, start)))
     _number(recording, found)
     return found
+
+
+def _ends_step(events: list[Event], index: int) -> bool:
+    """The optimizer's own ``step()``, also inside of ``GradScaler.step()``; of a scaler that skipped its step its own call."""
+    if events[index].kind == "scaler.step":
+        return index + 1 >= len(events) or not (events[index + 1].kind == "step" and events[index + 1].inner)
+    return events[index].kind == "step"
 
 
 def _round(recording: Recording, waiting: list[int], start: int, end: int, step: int) -> Round:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
-from ...recorder.recording import Parameter, Profile, Recording
+from ...recorder.recording import Profile, Recording
 from .gather import Gathered
-
-_OF_PARAMETER = {"ok": "flows", "zero": "zero", "nan": "nan", "inf": "inf"}
+from .parameters import drop_unfed, give_parameters
 
 
 def give_states(recording: Recording, found: Gathered, cut: set[tuple[int, int]]) -> None:
@@ -18,7 +18,8 @@ def give_states(recording: Recording, found: Gathered, cut: set[tuple[int, int]]
     for source, target in found.edges:
         into.setdefault(target, []).append(source)
         out.setdefault(source, []).append(target)
-    fed = _fed(found, into)
+    fed = _fed(recording, found, into, out)
+    fed -= drop_unfed(recording, found, fed)
     live = _live(found, order, into)
     waiting = _waiting(found, cut, order, into, live)
     lost = _lost(found, cut, out, fed, live)
@@ -33,26 +34,39 @@ def give_states(recording: Recording, found: Gathered, cut: set[tuple[int, int]]
             node.state = "starved" if number in live else "lost"
     for key, edge in found.edges.items():
         source, target = key
-        if found.carries[key] and target in fed:
+        if found.carries[key] and target in fed and source in fed:
             edge.kind = "flows"
         elif key in cut or source in lost and not found.carries[key]:
             edge.kind, edge.cut = "lost", key in cut
         elif source in waiting and target in waiting:
             edge.kind = "starved" if found.carries[key] else "lost"
-    _parameters(recording, found, waiting)
+    give_parameters(recording, found, fed, waiting)
 
 
-def _fed(found: Gathered, into: dict[int, list[int]]) -> set[int]:
-    """The nodes that the gradient of some loss comes back to."""
+def _fed(recording: Recording, found: Gathered, into: dict[int, list[int]], out: dict[int, list[int]]) -> set[int]:
+    """The nodes that the gradient of some loss comes back to; of a pass that was asked for some inputs, those on the way to them."""
     fed: set[int] = set()
-    todo = [n for n, _, _ in found.losses if found.nodes[n].requires_grad]
+    for number, event, _ in found.losses:
+        if not found.nodes[number].requires_grad:
+            continue
+        back = _along([number], into, lambda at, other: found.carries[other, at])
+        inputs = recording.events[event].inputs if event >= 0 else ()
+        if inputs:
+            wanted = [node for v in inputs if (node := found.of(recording, v)) >= 0]
+            back &= _along(wanted, out, lambda at, other: found.carries[at, other])
+        fed |= back
+    return fed
+
+
+def _along(start: list[int], ways: dict[int, list[int]], carries: Callable[[int, int], bool]) -> set[int]:
+    seen: set[int] = set()
+    todo = list(start)
     while todo:
         node = todo.pop()
-        if node in fed:
-            continue
-        fed.add(node)
-        todo.extend(s for s in into.get(node, ()) if found.carries[s, node])
-    return fed
+        if node not in seen:
+            seen.add(node)
+            todo.extend(other for other in ways.get(node, ()) if carries(node, other))
+    return seen
 
 
 def _live(found: Gathered, order: list[int], into: dict[int, list[int]]) -> set[int]:
@@ -96,31 +110,6 @@ def _lost(found: Gathered, cut: set[tuple[int, int]], out: dict[int, list[int]],
     return lost
 
 
-def _parameters(recording: Recording, found: Gathered, waiting: set[int]) -> None:
-    step = recording.events[found.round.step] if found.round.step >= 0 else None
-    for number, index in found.of_parameter.items():
-        node, p = found.nodes[index], recording.parameters[number]
-        known = step.states.get(number) if step is not None else None
-        if known is None:
-            known = next((s for e in reversed(found.round.events) if (s := recording.events[e].states.get(number)) is not None), None)
-        state, norm = known if known is not None else (p.gradient, p.grad_norm if step is None else None)
-        node.norm = norm
-        if not node.requires_grad and (not p.trainable or step is not None and number in step.frozen):
-            node.state, node.trainable = "frozen", False
-        else:
-            node.state = _OF_PARAMETER.get(state, "starved" if index in waiting else "data")
-            if node.state == "data" and node.requires_grad and _gets(found, index) and step is None and not _failed(recording, found):
-                node.state = "flows"  # its gradient was not read, but a way for it is there
-
-
-def _gets(found: Gathered, index: int) -> bool:
-    return any(edge.kind == "flows" for (source, _), edge in found.edges.items() if source == index)
-
-
-def _failed(recording: Recording, found: Gathered) -> bool:
-    return any(not recording.events[e].ok for e in found.round.events)
-
-
 def give_norms(recording: Recording, found: Gathered) -> None:
     """Gradient norms and autograd node names, from the backward passes of this step that were looked into."""
     for profile in recording.profiles:
@@ -157,18 +146,3 @@ def _arrived(found: Gathered, number: int, came: float) -> None:
         return
     node.norm = came
     node.state = "zero" if came == 0 else "nan" if math.isnan(came) else "inf" if math.isinf(came) else "flows"
-
-
-def add_unused(recording: Recording, found: Gathered, roots: set[str]) -> None:
-    """The trainable parameters of the modules concerned that no loss of this step depends on."""
-    from .gather import _parameter
-
-    for number, p in enumerate(recording.parameters):
-        if number not in found.of_parameter and _concerned(p, roots):
-            node = found.nodes[_parameter(recording, found, number, -1)]
-            node.state = "unused"
-            node.order = -1.0
-
-
-def _concerned(p: Parameter, roots: set[str]) -> bool:
-    return p.listed and p.trainable and p.registered and p.root in roots and not p.reached and p.alive

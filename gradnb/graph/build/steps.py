@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from ...flow.cuts import graph_of
 from ...recorder.recording import Recording
 from ...report.finding import Finding
+from .dropped import drop
 from .gather import Gathered, gather
-from .marks import cut_edges, mark
+from .marks import LOSES, cut_edges, mark
 from ..model import Edge, Graph, Told
 from .names import Names
 from .origins import Origins
 from .rounds import Round, rounds
-from .states import add_unused, give_norms, give_states
+from .parameters import add_absent
+from .rest import count_rest, tell_foreign, tell_norms
+from .states import give_norms, give_states
 
 
 def build(recording: Recording, findings: Sequence[Finding] = ()) -> list[Graph]:
@@ -21,7 +24,7 @@ def build(recording: Recording, findings: Sequence[Finding] = ()) -> list[Graph]
     told = list(findings)
     flow = graph_of(recording)
     names = Names(recording, flow)
-    origins = Origins(recording, flow, [f.location for f in told if f.cause == "reparameter" and f.location is not None])
+    origins = Origins(recording, flow, [f.location for f in told if f.cause in LOSES and f.location is not None])
     graphs = [_graph(recording, names, origins, r, told) for r in rounds(recording)]
     for graph in graphs[1:]:
         _same_names(graphs[0], graph)
@@ -41,10 +44,14 @@ def _tell_unmarked(graphs: list[Graph], findings: list[Finding]) -> None:
 
 def _graph(recording: Recording, names: Names, origins: Origins, r: Round, findings: list[Finding]) -> Graph:
     found = gather(recording, names, origins, r)
+    drop(recording, found)
     cuts = cut_edges(recording, names.flow, found, findings)
     give_states(recording, found, set(cuts))
-    add_unused(recording, found, _roots(recording, found))
+    add_absent(recording, found, _roots(recording, found))
     give_norms(recording, found)
+    count_rest(recording, found)
+    tell_foreign(recording, found)
+    tell_norms(recording, found)
     mark(recording, names, found, findings, cuts)
     return _in_order(recording, found, findings)
 

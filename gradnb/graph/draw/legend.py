@@ -11,9 +11,10 @@ from .scene import Scene
 from .shapes import DOTS, Inside, number, pill, rect, stroke
 from .size import measure
 
-COLUMN = 250.0  # px that the legend needs beside the picture
 SAMPLE = 34.0  # px of the small drawing before each text
 LARGER, LINE = 11.5 / 11, 21.0  # the text is as much larger than that of boxes; from one item to the next
+SAFE = 1.12  # room for a font that is wider than most
+NOTE = 200.0  # px that a note has beside the picture at least: it is broken into lines
 
 
 class Legend:
@@ -50,6 +51,10 @@ class Legend:
         if occurs:
             self.items.append((drawing, text))
 
+    def beside(self) -> float:
+        """The width that it takes in one column, px."""
+        return max([NOTE if self.notes else 0.0, *(SAMPLE + _wide(text) for _, text in self.items)])
+
     def column(self, x: float, y: float, right: float) -> tuple[list[str], float]:
         """One below the other, beside the picture; also gives the y below it."""
         parts = ['<g font-size="11.5">']
@@ -63,7 +68,7 @@ class Legend:
         parts = ['<g font-size="11.5">']
         at = x
         for drawing, text in self.items:
-            wide = SAMPLE + measure(text) * LARGER + 18
+            wide = SAMPLE + _wide(text) + 16
             if at > x and at + wide > right:
                 at, y = x, y + LINE
             parts.append(_item(at, y, drawing, text))
@@ -73,7 +78,7 @@ class Legend:
     def _notes(self, parts: list[str], x: float, y: float, right: float) -> tuple[list[str], float]:
         y += 6 if self.notes and self.items else 0
         for note in self.notes:
-            for line in _wrapped(note, (right - x) / LARGER):
+            for line in _wrapped(note, right - x):
                 parts.append(f'<text x="{number(x)}" y="{number(y + 4)}" opacity=".8">{escape(line)}</text>')
                 y += 16
         return [*parts, "</g>"], y
@@ -86,10 +91,14 @@ def _item(x: float, y: float, drawing: str, text: str) -> str:
     )
 
 
+def _wide(text: str) -> float:
+    return measure(text) * LARGER * SAFE
+
+
 def _wrapped(text: str, room: float) -> list[str]:
     found = [""]
     for part in text.split():
-        if found[-1] and measure(f"{found[-1]} {part}") > room:
+        if found[-1] and _wide(f"{found[-1]} {part}") > room:
             found.append("")
         found[-1] = f"{found[-1]} {part}".strip()
     return found

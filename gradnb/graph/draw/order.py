@@ -22,22 +22,26 @@ ENTRIES = 6  # a box has at most so many; what feeds it besides shares the last 
 _KINDS = ("lost", "flows", "starved", "data")
 
 
-def order(graph: Graph, tree: Tree, limit: float = LIMIT) -> None:
+def order(graph: Graph, tree: Tree, limit: float = LIMIT, *, seen: bool = False) -> None:
     """Fill ``links``, ``entries``, ``exits`` and ``rows`` of every box that has children, from the edges and ``children``.
 
     Rows are at most ``limit`` px wide, with each child as large as it is drawn at first (``Box.open``); the same graph gives the
-    same rows on every run.
+    same rows on every run. ``seen`` leaves out the boxes that are not drawn open: enough to lay out what is seen now.
     """
     path = _paths(tree)
     top_down = sorted(path, key=lambda name: len(path[name]))
-    containers = [name for name in top_down if tree.boxes[name].children]
+    containers = [name for name in top_down if tree.boxes[name].children and (not seen or _drawn_open(tree, path[name]))]
     for name in containers:
         box = tree.boxes[name]
         box.links, box.entries, box.exits, box.rows = [], [], [], []
     _link(graph, tree, path, containers)
     _arrange(graph, tree, path, containers, limit)
     for name in containers:
-        _turn(tree, name)
+        _turn(tree, name, set(containers))
+
+
+def _drawn_open(tree: Tree, path: tuple[int, ...]) -> bool:
+    return all(tree.boxes[name].open for name in path[1:])
 
 
 def _paths(tree: Tree) -> dict[int, tuple[int, ...]]:
@@ -63,19 +67,22 @@ def _link(graph: Graph, tree: Tree, path: dict[int, tuple[int, ...]], containers
         while source[depth] == target[depth]:
             depth += 1
         ends = (code(CHILD, source[depth]), code(CHILD, target[depth]))
-        inside[source[depth - 1]].setdefault(ends, []).append(number)
+        if source[depth - 1] in inside:
+            inside[source[depth - 1]].setdefault(ends, []).append(number)
     for name in containers:
         depth = len(path[name])
         box = tree.boxes[name]
         for (start, end), edges in inside[name].items():
             link = _joined(graph, start, end, edges)
             box.links.append(link)
-            if start % 4 == CHILD and (child := tree.boxes[start // 4]).children:
+            if start % 4 == CHILD and start // 4 in inside:
+                child = tree.boxes[start // 4]
                 out = code(OUT, _position(child.exits, link.kind))
                 for number in edges:
                     ends = (code(CHILD, paths[graph.edges[number].source][depth + 1]), out)
                     inside[start // 4].setdefault(ends, []).append(number)
-            if end % 4 == CHILD and (child := tree.boxes[end // 4]).children:
+            if end % 4 == CHILD and end // 4 in inside:
+                child = tree.boxes[end // 4]
                 came = code(IN, _position(child.entries, start, ENTRIES))
                 for number in edges:
                     ends = (came, code(CHILD, paths[graph.edges[number].target][depth + 1]))
@@ -143,7 +150,7 @@ def sharing(links: list[Link]) -> Callable[[Link], tuple[int, int, str]]:
     return lambda link: (0, link.source, link.kind) if several[link.source, link.kind] > 1 else (1, link.target, link.kind)
 
 
-def _turn(tree: Tree, name: int) -> None:
+def _turn(tree: Tree, name: int, containers: set[int]) -> None:
     """Mirror the rows of the boxes in it whose entries and exits then meet their lines with fewer crossings."""
     box = tree.boxes[name]
     place = {thing: (r, i) for r, row in enumerate(box.rows) for i, thing in enumerate(row)}
@@ -157,11 +164,13 @@ def _turn(tree: Tree, name: int) -> None:
     for link in box.links:
         (top, left), (bottom, right) = place[link.source], place[link.target]
         bent = bends.get(shared(link), {})
-        if link.target % 4 == CHILD and (inner := tree.boxes[link.target // 4]).children:
+        if link.target % 4 == CHILD and link.target // 4 in containers:
+            inner = tree.boxes[link.target // 4]
             entry = inner.entries.index(link.source) if link.source in inner.entries else ENTRIES - 1
             at = left if top == bottom - 1 else bent.get(bottom - 1, left)
             meets.setdefault(link.target // 4, {}).setdefault(code(IN, entry), []).append(at)
-        if link.source % 4 == CHILD and (inner := tree.boxes[link.source // 4]).children:
+        if link.source % 4 == CHILD and link.source // 4 in containers:
+            inner = tree.boxes[link.source // 4]
             at = right if top == bottom - 1 else bent.get(top + 1, right)
             meets.setdefault(link.source // 4, {}).setdefault(code(OUT, inner.exits.index(link.kind)), []).append(at)
     for child, ports in meets.items():

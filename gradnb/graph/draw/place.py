@@ -32,7 +32,8 @@ step, in one order. Sizes of closed boxes are those of ``size.py``. All x of ste
    the middle of the two centres, brought into the overlap; else the other end's centre, brought into its own span. Then, first for
    all lower borders, then for all upper ones: the ends at one closed child's border, ordered by wish (equal ones by their turn), are
    ``spread`` with the distance min(APART, span / (ends - 1)) and weight 1, and the n-th is brought between low + n * distance and
-   high - (last - n) * distance. The points of a line: the lower border of its source; for each step the end of the upper row and
+   high - (last - n) * distance. The points of a line: the lower border of its source (of an entry
+   the upper border of the box, where x is at least ``header`` - PADDING + CLEAR, else the entry itself); for each step the end of the upper row and
    the begin of the lower row; the upper border of its target. Points with equal x are joined by a straight line, others by a curve.
 """
 
@@ -48,11 +49,11 @@ from .scene import Line, Placed, Scene, spread
 from .size import BEND, COLUMN, LABEL, LANE, MARGIN, NARROW, PORT, ROW, WIDE, closed, lines, measure, opened
 
 HEADER, TOP, PADDING = 24.0, 8.0, 14.0
-PORT_GAP = 22.0
+PORT_GAP = 18.0
 REACH, MORE = 0.05, 26.0
 SWEEPS = 6
 STIFF, LOOSE, SIDE = 20.0, 0.1, 0.25
-EDGE, APART = 10.0, 14.0
+EDGE, APART, CLEAR = 10.0, 14.0, 4.0
 
 
 def place(graph: Graph, tree: Tree, open: set[int] | None = None) -> Scene:
@@ -110,7 +111,9 @@ class _Open:
         self.ways: list[list[_Step]] = []  # of each link
         self.steps = self._steps()
         self.x = self._across()
-        self.w = self._centred(header(graph, tree, name) if name else 0.0)
+        least = header(graph, tree, name) if name else 0.0
+        self.told = least - PADDING + CLEAR  # where the text of the header ends
+        self.w = self._centred(least)
         self.y: list[float] = []
         self.high: list[float] = []
         self.h = self._down()
@@ -277,6 +280,12 @@ class _Open:
             return x - half, x + half
         return x + offset, x + offset
 
+    def _begin(self, source: int, step: _Step) -> float:
+        """The y at which a line begins: of one that comes in the upper border of the box, unless the header's text is in its way."""
+        if source % 4 == IN and step.x_a >= self.told:
+            return 0.0
+        return self._top(step.a) + self._tall(source)
+
     def put(self, scene: Scene, x: float, y: float, depth: int) -> None:
         """The box at this place, what is in it, and its lines."""
         scene.boxes.append(Placed(self.name, x, y, self.w, self.h, depth, True))
@@ -291,7 +300,7 @@ class _Open:
                     scene.boxes.append(Placed(thing // 4, left, top, self.wide[r][i], self._tall(thing), depth + 1, False))
         self._ends()
         for number, (link, way) in enumerate(zip(self.box.links, self.ways)):
-            points = [(x + way[0].x_a, y + self._top(way[0].a) + self._tall(link.source))]
+            points = [(x + way[0].x_a, y + self._begin(link.source, way[0]))]
             for step in way:
                 points.append((x + step.x_a, y + self.y[step.a[0]] + self.high[step.a[0]]))
                 points.append((x + step.x_b, y + self.y[step.b[0]]))

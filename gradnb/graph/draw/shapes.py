@@ -116,10 +116,15 @@ def _state(graph: Graph, box: Box) -> str:
     return "frozen" if graph.nodes[box.node].trainable is False else box.state
 
 
+def _shown(box: Box) -> str:
+    """The state of the border: a fold whose parameters all get their gradient is well, although data that lost it came in."""
+    return "flows" if box.kind != "node" and box.learns == "flows" and box.state in ("lost", "starved", "zero") else box.state
+
+
 def _plate(graph: Graph, box: Box, x: float, y: float, w: float, h: float, off: bool) -> str:
     """The frame and what fills it."""
     node = graph.nodes[box.node] if box.kind == "node" else None
-    look = stroke(box.state)
+    look = stroke(_shown(box))
     if box.marks:
         look = f'stroke="{_colour(graph, box)}" stroke-width="2.5"'
     tint = f'fill="{_colour(graph, box)}" ' if box.marks else f'fill="{VERMILLION}" ' if box.state in ("nan", "inf") else ""  # "": as text
@@ -152,7 +157,7 @@ def pill(state: str) -> str:
 
 def _cards(box: Box, x: float, bottom: float, w: float) -> str:
     """The lower edges of the cards behind a closed fold: one, and of repeated blocks two more."""
-    colour = STROKES.get(box.state, STROKES["data"])[0]
+    colour = STROKES.get(_shown(box), STROKES["data"])[0]
     path = "".join(
         f"M{number(x + 3 * i + 2)} {number(bottom + 3 * i)}q1 0 3 0h{number(w - 6 * i - 10)}q2 0 3 0"
         for i in range(1, 4 if box.kind == "repeat" else 2)

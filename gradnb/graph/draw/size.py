@@ -16,7 +16,7 @@ MARGIN = 28.0  # left and right of the longest line, together
 FIRST, FURTHER = 28.0, 15.0  # height of a box with one line; of each line more
 BOLD = 1.14  # as much wider is the text of a mark, which is bold
 TAG = 19.0  # height of the strip with the word ("lost here") on top of a marked box
-COLUMN, LANE, ROW = 20.0, 8.0, 28.0  # gap between two things in a row; between two bends; between two rows
+COLUMN, LANE, ROW = 20.0, 8.0, 24.0  # gap between two things in a row; between two bends; between two rows
 BEND, PORT = 6.0, 10.0  # width of a bend; of an entry or an exit
 
 LABEL_LIMIT = int((WIDE - MARGIN) / LABEL)  # characters of a label that fit: 38
@@ -65,11 +65,12 @@ def opened(box: Box) -> str:
 def state(graph: Graph, box: Box) -> str:
     """The state of the gradient in words, where it is worth a word: never colour alone. Of an operation without one nothing is said."""
     learns = box.parameters > 0 or box.kind == "node" and graph.nodes[box.node].kind == "parameter"
-    if not learns and box.state not in ("zero", "nan", "inf"):
+    worst = box.state if box.state in ("nan", "inf") else box.learns or box.state
+    if not learns and worst not in ("zero", "nan", "inf"):
         return ""
-    if box.kind != "node" and box.state == "frozen" and box.frozen < box.parameters:
+    if box.kind != "node" and worst == "frozen" and box.frozen < box.parameters:
         return f"{box.frozen} of {box.parameters} frozen"
-    told = STATES.get(box.state, "")
+    told = STATES.get(worst, "")
     if told and box.kind != "node" and box.norm:  # the worst inside is not all inside
         told += " in part"
     return "" if told in box.detail else told

@@ -10,7 +10,7 @@ from ...report import words
 from ...report.pen import BLUE, GREY, VERMILLION, WIDTH, alone, standalone
 from ...report.pen import svg as sheet
 from ..model import CHILD, Graph, Tree
-from .legend import COLUMN, Legend
+from .legend import Legend
 from .order import LIMIT, order
 from .place import place
 from .scene import Line, Scene
@@ -19,7 +19,7 @@ from .titles import of_line
 
 Point = tuple[float, float]
 LEAST = 0.75  # a wider picture is scaled down to this, not further: its rows are broken once more
-EDGE = 4.0
+EDGE, BESIDE = 4.0, 24.0  # px around the picture; between it and its legend
 THIN, THICK, PLAIN = 1.2, 4.0, 1.6  # px: a line of the smallest and of the largest norm, of no known norm
 KINDS = {"data": (GREY, "", 1.2), "flows": (BLUE, "", PLAIN), "starved": (VERMILLION, "", 1.2), "lost": (VERMILLION, "5 4", 2.2)}
 
@@ -29,7 +29,8 @@ def draw(graph: Graph, tree: Tree, *, width: float = WIDTH, legend: bool = True)
     tree, scene = _fitting(graph, tree, width)
     inside = look_inside(graph, tree)
     scale = _Widths(scene)
-    beside = scene.w + 2 * EDGE + COLUMN <= width
+    told = Legend(graph, tree, scene, scale.told, inside)
+    beside = scene.w + 2 * EDGE + BESIDE + told.beside() <= width
     wide = max(scene.w + 2 * EDGE, width)
     left = EDGE if beside else (wide - scene.w) / 2
     parts = [
@@ -41,9 +42,8 @@ def draw(graph: Graph, tree: Tree, *, width: float = WIDTH, legend: bool = True)
     parts += [f'<g font-size="11" text-anchor="middle" stroke-width="{STROKE:g}">', *shut, "</g>", *_crosses(tree, scene), "</g>"]
     height = scene.h + 2 * EDGE
     if legend:
-        told = Legend(graph, tree, scene, scale.told, inside)
         if beside:
-            drawn, below = told.column(left + scene.w + 24, EDGE + 14, wide)
+            drawn, below = told.column(left + scene.w + BESIDE, EDGE + 14, wide)
             parts += drawn
             height = max(height, below)
         else:

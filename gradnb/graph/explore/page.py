@@ -7,6 +7,7 @@ from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from ...report.blocks import inline
 from ...report.style import PAGE
 from . import assets
 from .payload import payload
@@ -20,7 +21,8 @@ def page(picture: Picture, report: Report | None = None) -> str:
     """The page's text. Without script the static picture stands in the explorer's place."""
     told = _report(report) if report is not None else ""
     title = picture.verdict or "autograd graph"
-    head = "" if told else f"<h1>{escape(title)}</h1>"
+    head = "" if told else f"<h1>{inline(title)}</h1>"
+    title = title.replace("`", "")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'

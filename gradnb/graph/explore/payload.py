@@ -45,6 +45,7 @@ SIZES = (
     "SIDE",
     "EDGE",
     "APART",
+    "CLEAR",
 )
 KINDS = ("flows", "starved", "lost", "data")
 TEXTS = {"kind", "label", "name", "module", "shape", "dtype", "fn", "state", "region", "function", "detail", "tag"}

@@ -65,6 +65,7 @@ def total(graph: Graph, tree: Tree, number: int) -> None:
         box.parameters = int(node.kind == "parameter")
         box.frozen = int(node.kind == "parameter" and (node.state == "frozen" or node.trainable is False))
         box.state, box.norm = node.state, node.norm
+        box.learns = "" if node.kind != "parameter" else "frozen" if box.frozen else node.state
         box.marks = [box.node] if node.mark is not None else []
         return
     inner = [tree.boxes[child] for child in box.children]
@@ -72,6 +73,7 @@ def total(graph: Graph, tree: Tree, number: int) -> None:
     box.parameters = sum(b.parameters for b in inner)
     box.frozen = sum(b.frozen for b in inner)
     box.state = worst([b.state for b in inner])
+    box.learns = worst([b.learns for b in inner if b.learns]) if box.parameters else ""
     box.marks = [mark for b in inner for mark in b.marks]
     norms = [b.norm for b in inner if b.norm is not None and b.parameters]
     box.norm = math.sqrt(sum(n * n for n in norms)) if norms else None

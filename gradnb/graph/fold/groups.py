@@ -15,6 +15,8 @@ ELEMENTWISE = frozenset(
     "squeeze sub swapaxes t T tan tanh threshold to transpose type type_as unflatten unsqueeze view view_as where bfloat16 double mT "
     "dropout2d feature_dropout alpha_dropout round trunc identity".split()
 )
+# What sums up many numbers, or puts them in order, as a loss does; where the user gives the result a name, it ends the chain.
+REDUCING = frozenset("amax amin cumprod cumsum diff flip logsumexp max mean min norm prod std sum var".split())
 
 
 def fold_regions(work: Work, part: Part) -> list[Part]:
@@ -61,6 +63,8 @@ def fold_chains(work: Work, part: Part, homes: set[int]) -> list[Part]:
     for leaf in reversed(elements):  # the latest of several that feed one takes the place before it
         if leaf is None or len(set(work.uses[leaf.node])) != 1:
             continue
+        if work.node(leaf).name and work.node(leaf).label in REDUCING:
+            continue
         use = work.uses[leaf.node][0]
         if use in ends and use not in taken and work.graph.nodes[use].state == work.node(leaf).state:
             after[leaf.node] = use
@@ -94,14 +98,14 @@ def fold_chains(work: Work, part: Part, homes: set[int]) -> list[Part]:
 
 
 def _element(work: Work, child: Part) -> Part | None:
-    """The element-wise operation that a child is (or, a ReLU module, that it only holds), where nothing marks it."""
+    """The small operation that a child is (or, a ReLU module, that it only holds), where nothing marks it."""
     leaf = child
     if leaf.kind == "module" and len(leaf.children) == 1:
         leaf = leaf.children[0]
     if leaf.kind != "node" or leaf.marked:
         return None
     node = work.node(leaf)
-    return leaf if node.kind == "operation" and node.label.rstrip("_") in ELEMENTWISE else None
+    return leaf if node.kind == "operation" and node.label.rstrip("_") in ELEMENTWISE | REDUCING else None
 
 
 def fold_long(work: Work, part: Part) -> list[Part]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..draw.order import order
+from ..draw.place import place
 from ..model import Graph, Tree
 from .boxes import boxes
 from .choose import check_only, focus_on, only_lost
@@ -14,6 +15,8 @@ from .repeats import fold_repeats, sign, split_rounds
 from .runs import grow
 
 BUDGET = 40  # boxes that are visible at first
+TALL, EACH = 600.0, 30.0  # px: the picture is no taller than TALL and EACH for each box of the budget, if closing boxes helps
+CLOSE = 0.8  # of that, where a marked place shall catch the eye
 
 
 def fold(graph: Graph, *, depth: int | None = None, focus: str | None = None, only: str | None = None, budget: int = BUDGET) -> Tree:
@@ -31,12 +34,37 @@ def fold(graph: Graph, *, depth: int | None = None, focus: str | None = None, on
     if focus is not None:
         tree = focus_on(graph, tree, parts, focus)
     tree.left_out[:0] = left_out
+    if depth is None and focus is None:
+        _open_in_sight(graph, tree, budget)
     if depth is not None:
         open_levels(tree, depth)
-    elif focus is None:
-        open_by_need(graph, tree, budget)
     order(graph, tree)
     return tree
+
+
+def _open_in_sight(graph: Graph, tree: Tree, budget: int) -> None:
+    """Open what the budget allows; less of it where the picture would be too tall to be taken in."""
+    if not tree.boxes:
+        return
+    chosen = open_by_need(graph, tree, budget)
+    tall = (TALL + EACH * budget) * (CLOSE if tree.boxes[0].marks else 1.0)
+
+    def fits(many: int) -> bool:
+        for position, group in enumerate(chosen):
+            for box in group:
+                tree.boxes[box].open = position < many
+        order(graph, tree, seen=True)
+        return place(graph, tree).h <= tall
+
+    low, high = 0, len(chosen) + 1  # so many groups fit, or there is no choice; so many do not
+    middle = len(chosen)
+    while high - low > 1:
+        if fits(middle):
+            low = middle
+        else:
+            high = middle
+        middle = (low + high) // 2
+    fits(low)
 
 
 def _fold(graph: Graph, shown: list[int], budget: int) -> tuple[Tree, list[Part]]:

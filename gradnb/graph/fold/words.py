@@ -6,7 +6,9 @@ from ..model import Box, Node, Tree
 from .parts import Part, Work, inside, plural, short
 
 FEW = 3  # names on a box of several operations
+CHAIN, LETTERS = 36, 26  # … in so many letters: alone as a label; where how much is folded has to fit beside them
 LISTED = 4  # parameters of a layer that are written on its box
+LAYER = 40  # letters of that list; a longer one would be cut in its middle
 LEAF = 3  # a module of so few operations is a layer: its parameters are written on it
 
 
@@ -70,6 +72,8 @@ class Words:
             rest = part.detail + (f" · {more(box)}" if box.operations > 1 else "")
         elif box.operations <= LEAF and len(parameters) == box.parameters <= LISTED and all(b.node >= 0 for b in inner):
             rest = ", ".join(f"{b.label} {b.detail}".strip() for b in parameters)
+            if len(rest) > LAYER:
+                rest = plural(box.parameters, "parameter")
         else:
             rest = more(box)
         return label, " · ".join(x for x in (name, rest) if x)
@@ -81,8 +85,9 @@ class Words:
         return part.label, more(box)
 
     def _chain(self, box: Box, part: Part, around: str) -> tuple[str, str]:
-        names = [self._name(child) for child in part.children]
-        return listed(names), more(box) if len(names) > FEW else ""
+        label = listed([self._name(child) for child in part.children], CHAIN)
+        made = self.work.graph.nodes[_leaves(part)[-1].node].name
+        return label, " · ".join(x for x in (made, more(box) if label.endswith("…") else "") if x)
 
     def _name(self, part: Part) -> str:
         """A part's name among several: of an element-wise layer the operation, of a chain the chain's."""
@@ -95,7 +100,7 @@ class Words:
         return self.box_of[id(part)].label if id(part) in self.box_of else part.label
 
     def _parameters(self, box: Box, part: Part, around: str) -> tuple[str, str]:
-        names = [self.box_of[id(leaf)].label for leaf in _leaves(part)]
+        names = list(dict.fromkeys(self.box_of[id(leaf)].label for leaf in _leaves(part)))
         return part.label or plural(box.parameters, "parameter"), listed(names)
 
     def _repeat(self, box: Box, part: Part, around: str) -> tuple[str, str]:
@@ -111,7 +116,10 @@ class Words:
             return f"{short(self.work.graph, first.module)} × {count} calls", " · ".join(x for x in (name, more(box)) if x)
         if a.kind == b.kind == "module" and a.module != b.module:
             ends = [short(self.work.graph, part.module) for part in (a, b)]
-            return f"{ends[0]} … {ends[1]} · {names} × {count}", more(box)
+            label = f"{ends[0]} … {ends[1]} · {names} × {count}"
+            if len(label) > CHAIN:
+                return f"{ends[0]} … {ends[1]} × {count}", f"{names} · {more(box)}"
+            return label, more(box)
         return f"{names} × {count}", " · ".join(x for x in (lines(first.children), more(box)) if x)
 
     def _kinds(self, first: Part, last: Part) -> list[str]:
@@ -129,7 +137,7 @@ class Words:
     def _lines(self, box: Box, part: Part, around: str) -> tuple[str, str]:
         if part.unit == "input":
             names = [self.box_of[id(leaf)].label for leaf in _leaves(part)]
-            return plural(len(names), "input"), listed(names)
+            return plural(len(names), "input"), listed(list(dict.fromkeys(names)))
         above = self.parts[box.parent]
         if part.unit == "round" and part.label:
             return part.label, " · ".join(x for x in (lines(part.children), more(box)) if x)
@@ -165,8 +173,12 @@ def relative(path: str, around: str) -> str:
     return path[len(around) + 1 :] if around and path.startswith(around + ".") else path
 
 
-def listed(names: list[str]) -> str:
-    return ", ".join(names[:FEW]) + (", …" if len(names) > FEW else "")
+def listed(names: list[str], letters: int = LETTERS) -> str:
+    """The first names, as many as have room; always one."""
+    many = min(FEW, len(names))
+    while many > 1 and len(", ".join(names[:many])) > letters:
+        many -= 1
+    return ", ".join(names[:many]) + (", …" if len(names) > many else "")
 
 
 def dims(shape: tuple[int, ...] | None) -> str:

@@ -120,7 +120,7 @@ function drawBox(graph, at, { passes, chosen, focus, hits, scale, label }) {
 }
 
 function frame(graph, at, box) {
-  const look = box.kind === "region" ? { stroke: "currentColor", "stroke-opacity": 0.75, "stroke-width": 1.6, ...DOTS }
+  const look = graph.off.has(box.id) ? { stroke: "currentColor", "stroke-opacity": 0.75, "stroke-width": 1.6, ...DOTS }
     : box.marks.length ? { stroke: VERMILLION, "stroke-opacity": 0.6 } : { stroke: "currentColor", "stroke-opacity": 0.35 };
   const name = labelOf(box), base = graph.sizes.HEADER / 2 + 4.5, room = Math.floor((at.w - 2 * graph.sizes.PADDING - [...name].length * LABEL - 8) / TEXT);
   // what the detail told of folded operations is seen now
@@ -141,7 +141,7 @@ function closed(graph, at, box, node, shades) {
   return [
     !node && cards(box, h, w),
     plate(graph, box, node, w, h, shades),
-    !node && box.parameters > 0 && holds(box, h),
+    graph.learns[box.id] && holds(graph.learns[box.id], h),
     box.tag && strip(graph, box, w),
     text(centre, base, labelOf(box), { "font-size": 12, "font-family": MONO, "text-anchor": "middle", "font-weight": bold, fill: ink }),
     box.lines.map((line, i) => {
@@ -164,9 +164,9 @@ function pillLook(state) {
 
 function plate(graph, box, node, w, h, shades) {
   const bad = box.marks.length > 0, tint = bad || ["nan", "inf"].includes(box.state) ? VERMILLION : "currentColor";
-  const look = { class: "gx-frame", ...(bad ? { stroke: severity(graph, box), "stroke-width": 2.5 } : stroke(box.state)) };
+  const look = { class: "gx-frame", ...(bad ? { stroke: severity(graph, box), "stroke-width": 2.5 } : stroke(box.shown)) };
   const fill = (colour, opacity) => (shades ? { fill: shades.fill } : { fill: colour, "fill-opacity": opacity });
-  if (!node) return rect(0, 0, w, h, { rx: 6, ...look, ...fill(tint, 0.07), ...(box.kind === "region" && !bad ? DOTS : {}) });
+  if (!node) return rect(0, 0, w, h, { rx: 6, ...look, ...fill(tint, 0.07), ...(graph.off.has(box.id) && !look["stroke-dasharray"] && !bad ? DOTS : {}) });
   if (node.kind === "parameter" && bad) return rect(0, 0, w, h, { rx: 6, ...look, ...fill(tint, 0.1) });
   if (node.kind === "parameter") return rect(0, 0, w, h, { class: "gx-frame", rx: Math.min(h, 44) / 2, stroke: BLUE, "stroke-width": 0.01, ...pillLook(stateOf(box, node)), ...(shades ? fill() : {}) });
   if (node.kind === "input") return rect(0, 0, w, h, { ...look, ...fill(GREY, 0) });
@@ -178,12 +178,12 @@ function plate(graph, box, node, w, h, shades) {
 }
 
 // A small pill on the left border of a fold that holds parameters, filled as theirs would be.
-const holds = (box, h) => rect(-4, h / 2 - 8, 8, 16, { rx: 4, "pointer-events": "none", ...pillLook(box.frozen < box.parameters ? box.state : "frozen") });
+const holds = (state, h) => rect(-4, h / 2 - 8, 8, 16, { rx: 4, "pointer-events": "none", ...pillLook(state) });
 
 function cards(box, bottom, w) {
   const many = box.kind === "repeat" ? 3 : 1;
   const d = Array.from({ length: many }, (_, k) => k + 1).map((i) => `M${n(3 * i + 2)} ${n(bottom + 3 * i)}q1 0 3 0h${n(w - 6 * i - 10)}q2 0 3 0`).join("");
-  return svg("path", { d, fill: "none", stroke: (STROKES[box.state] || STROKES.data)[0], "stroke-width": 1.2, "pointer-events": "none" });
+  return svg("path", { d, fill: "none", stroke: (STROKES[box.shown] || STROKES.data)[0], "stroke-width": 1.2, "pointer-events": "none" });
 }
 
 function strip(graph, box, w) {
@@ -204,7 +204,7 @@ export function legend(graph, scene) {
   const shown = scene.boxes.filter((at) => !at.open).map((at) => graph.boxes[at.id]);
   const kinds = new Set(scene.lines.map((line) => line.kind)), nodes = shown.filter((box) => box.leaf).map((box) => graph.nodes[box.node]);
   const pills = new Set([...nodes.filter(({ kind }) => kind === "parameter").map((node) => (node.train === 0 ? "frozen" : node.state)),
-    ...shown.filter((box) => !box.leaf && box.parameters).map((box) => (box.frozen === box.parameters ? "frozen" : box.state))]);
+    ...shown.map((box) => graph.learns[box.id]).filter(Boolean)]);
   const some = (...names) => names.some((name) => pills.has(name));
   const sign = (...parts) => svg("svg", { width: 28, height: 16, viewBox: "-14 -8 28 16", "aria-hidden": "true" }, parts);
   const line = (kind) => svg("path", { d: "M-14 0h28", fill: "none", stroke: LINES[kind][0], "stroke-width": LINES[kind][1], "stroke-dasharray": LINES[kind][2] });
@@ -226,6 +226,6 @@ export function legend(graph, scene) {
     [nodes.some(({ kind }) => kind === "input"), () => rect(-13, -6, 26, 12, { fill: "none", ...stroke("data") }), "input"],
     [shown.some((box) => !box.leaf), () => stack(1), "closed: more inside"],
     [shown.some((box) => box.kind === "repeat"), () => stack(3), "equal blocks, one after the other"],
-    [scene.boxes.some((at) => graph.boxes[at.id].kind === "region"), () => rect(-13, -6, 26, 12, { rx: 3, fill: "none", stroke: "currentColor", "stroke-width": 1.6, ...DOTS }), "gradients were switched off"],
+    [scene.boxes.some((at) => graph.off.has(at.id)), () => rect(-13, -6, 26, 12, { rx: 3, fill: "none", stroke: "currentColor", "stroke-width": 1.6, ...DOTS }), "gradients were switched off"],
   ].filter(([occurs]) => occurs).map(([, drawn, words]) => [sign(drawn()), words]);
 }

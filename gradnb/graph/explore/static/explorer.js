@@ -88,13 +88,13 @@ export function mount(host, data, { css = "", source = "", page = null } = {}) {
     if (state.colours) signs.push(el("span", null, `norm ${power(scale.low)}`, el("i", { class: "gx-scale", style: `background:${scale.gradient}` }), power(scale.high)));
     foot.replaceChildren(
       el("div", { class: "gx-legend", "aria-label": "Legend" }, signs),
-      el("div", { class: "gx-notes" }, [`${scene.boxes.length - 1} boxes shown, ${folded}`, ...graph.notes].map((note) => note.replace(/\.$/, "")).join(". "), "."),
+      el("div", { class: "gx-notes" }, [`${scene.boxes.length - 1} boxes shown, ${folded}`, ...graph.notes].map((note) => note.charAt(0).toUpperCase() + note.slice(1).replace(/\.$/, "")).join(". "), "."),
       el("div", { class: "gx-keys" }, "Drag to move, Ctrl + wheel to zoom, Enter opens a box, arrows go from box to box, / finds."));
   }
 
   function labelOf(id) {
     const box = graph.boxes[id];
-    return [box.label, kindWord(graph, box), box.leaf ? "" : box.detail, ...facts(picture, graph, id).filter(([name]) => ["marked", "holds", "state", "shape"].includes(name)).map(([, text]) => text)].filter(Boolean).join(", ");
+    return [box.label, kindWord(graph, box), box.leaf ? "" : box.detail, ...facts(picture, graph, id).filter(([name]) => ["marked", "holds", "state", "worst inside", "shape"].includes(name)).map(([, text]) => text)].filter(Boolean).join(", ");
   }
 
   // -- choosing, opening, finding ------------------------------------------------------------------------------------
@@ -260,7 +260,7 @@ export function mount(host, data, { css = "", source = "", page = null } = {}) {
 
   // -- taking it away ------------------------------------------------------------------------------------------------
 
-  const title = () => `gradnb: ${data.verdict || graph.title || "autograd graph"}`;
+  const title = () => `gradnb: ${data.verdict || graph.title || "autograd graph"}`.replaceAll("`", "");
   const standingNow = () => standing(canvas, layer, scene, title());
   function say(text) {
     told.textContent = text;
@@ -290,7 +290,10 @@ export function mount(host, data, { css = "", source = "", page = null } = {}) {
     high(Math.max(380, Math.min(most(), scene.height * scaled + 32)));
     seen.fit(0.7);
     const { wide, high: tall, k: now } = seen.state;
-    if (state.chosen > 0 && (wide * now > room + 2 || tall * now > canvas.clientHeight)) seen.centre(rectOf(state.chosen), wide * now > room + 2);
+    if (state.chosen > 0 && (wide * now > room + 2 || tall * now > canvas.clientHeight)) {
+      seen.centre(rectOf(state.chosen), wide * now > room + 2);
+      seen.fill();
+    }
   }
 
   openAtFirst();

@@ -206,7 +206,9 @@ function put(layout, scene, x, y, depth) {
   setEnds(layout);
   box.links.forEach((link, number) => {
     const way = layout.ways[number], end = way[way.length - 1];
-    const points = [[x + way[0].xa, y + topOf(layout, way[0].a) + layout.tall(link.source)]];
+    // A line that comes in begins at the box's upper border, unless the header's text is in its way.
+    const enters = kindOf(link.source) === IN && way[0].xa >= box.head - size.PADDING + size.CLEAR;
+    const points = [[x + way[0].xa, enters ? y : y + topOf(layout, way[0].a) + layout.tall(link.source)]];
     for (const { a, b, xa, xb } of way) points.push([x + xa, y + layout.y[a[0]] + layout.high[a[0]]], [x + xb, y + layout.y[b[0]]]);
     points.push([x + end.xb, y + topOf(layout, end.b)]);
     scene.lines.push({ box: layout.name, number, link, points, kind: link.kind, cut: link.cut, count: link.count, norm: link.norm });

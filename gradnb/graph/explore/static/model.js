@@ -74,7 +74,27 @@ function unpackStep(data, step) {
   // Where a box stands in the picture, by names: it is found again in another step's graph.
   const key = (box) => box.key ??= box.parent < 0 ? "" : `${key(boxes[box.parent])}/${box.label}#${boxes[box.parent].children.indexOf(box.id)}`;
   boxes.forEach(key);
-  return { title: step.title, sizes: data.sizes, nodes, boxes, of, notes: [...packed.notes, ...data.notes], inside: insideOf(boxes) };
+  const inside = insideOf(boxes);
+  return { title: step.title, sizes: data.sizes, nodes, boxes, of, notes: [...packed.notes, ...data.notes], inside, ...lookInside(nodes, boxes, inside) };
+}
+
+const WORST = ["lost", "nan", "inf", "zero", "starved", "unused", "flows", "frozen", "data"];
+
+// What a fold does not say of what is in it (shapes.py does the same): `off`, the outermost folds in which all operations ran while
+// gradients were switched off, and `learns`, the worst state of the parameters in each.
+function lookInside(nodes, boxes, inside) {
+  const without = boxes.map((box) => {
+    const operations = inside[box.id].map((i) => nodes[i]).filter(({ kind }) => kind === "operation");
+    return box.id > 0 && !box.leaf && operations.length > 0 && operations.every(({ region }) => region);
+  });
+  const learns = boxes.map((box) => {
+    const found = box.leaf ? [] : inside[box.id].map((i) => nodes[i]).filter(({ kind }) => kind === "parameter");
+    const states = found.map((node) => WORST.indexOf(node.train === 0 ? "frozen" : node.state));
+    return states.length ? WORST[Math.min(...states)] : "";
+  });
+  // The state of the border: a fold whose parameters all get their gradient is well, although data that lost it came in.
+  for (const box of boxes) box.shown = learns[box.id] === "flows" && ["lost", "starved", "zero"].includes(box.state) ? "flows" : box.state;
+  return { off: new Set(boxes.filter((box) => without[box.id] && !without[box.parent]).map(({ id }) => id)), learns };
 }
 
 // The nodes inside each box, at every depth.
@@ -139,7 +159,7 @@ export function facts(picture, graph, id) {
   if (!box.leaf) {
     add("holds", [plural(box.operations, "operation"), plural(box.parameters, "parameter")].filter(Boolean).join(", "));
     if (box.frozen) add("frozen", `${box.frozen} of ${plural(box.parameters, "parameter")}`);
-    add("state", STATE[box.state] || box.state);
+    add(["flows", "data", "frozen"].includes(box.state) ? "state" : "worst inside", STATE[box.state] || box.state);
     if (box.norm !== null) add("gradient norm", digits(box.norm));
     const marked = box.marks.map((node) => graph.nodes[node].mark).filter(Boolean);
     if (marked.length) add("marked", marked.map((mark) => `${mark.word}${mark.text ? `, ${mark.text}` : ""}`).slice(0, 3).join("; "));

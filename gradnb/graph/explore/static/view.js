@@ -40,6 +40,13 @@ export function view(canvas, layer) {
     apply();
   }
 
+  // No blank strip above or below a picture that is taller than the canvas.
+  function fill() {
+    const { height } = size(), tall = state.high * state.k;
+    if (tall > height - 2 * MARGIN) state.y = Math.min(MARGIN, Math.max(height - MARGIN - tall, state.y));
+    apply();
+  }
+
   // Move no more than is needed to see the box.
   function reveal(box) {
     const { width, height } = size();
@@ -58,7 +65,7 @@ export function view(canvas, layer) {
 
   const pan = (dx, dy) => { state.x += dx; state.y += dy; apply(); };
   const onScreen = (x, y) => [x * state.k + state.x, y * state.k + state.y];
-  return { state, zoom, fit, centre, reveal, pin, pan, onScreen, apply, size };
+  return { state, zoom, fit, centre, fill, reveal, pin, pan, onScreen, apply, size };
 }
 
 // Drag to pan, two fingers or Ctrl + wheel to zoom. The plain wheel stays the page's own: a notebook must scroll on.

@@ -1,0 +1,193 @@
+"""The numbers: norms of many tensors by one fused call, and one transfer to read them. On a GPU they are read when they have arrived."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_PLAIN = {Tensor, torch.nn.Parameter}
+_SMALL, _LARGE = 1e-18, 1e18  # beyond, squares leave float32's range
+_LOW = (torch.float16, torch.bfloat16)  # a norm of these would overflow, or have three digits
+
+
+@contextlib.contextmanager
+def unseen() -> Iterator[None]:
+    """No gradient is recorded, and no function mode of the user's sees what is computed here."""
+    with torch.no_grad(), torch._C.DisableTorchFunction():
+        yield
+
+
+class Reading:
+    """Norms that were asked for; ``values()`` has them once ``ready()``."""
+
+    def __init__(self, parts: list[tuple[list[int] | None, Tensor, Any]], count: int):
+        self._parts, self._count = parts, count  # (which places, None for all in order; the numbers; when they have arrived)
+        self._values: list[float] | None = None
+        self.scaled = False
+        """Whether the last number is the scale that the gradients carried."""
+        self.bad: dict[int, int] = {}
+        """How many elements of a tensor are NaN or infinite, by its place, where that was counted."""
+
+    @classmethod
+    def of(cls, values: list[float]) -> "Reading":
+        """What is known already."""
+        reading = cls([], len(values))
+        reading._values = values
+        return reading
+
+    def settle(self, tensors: Sequence[Tensor]) -> None:
+        """Measure again in float64 what float32's range may have spoilt, where that makes nobody wait."""
+        if any(event is not None for _, _, event in self._parts):
+            return
+        values = self.values()
+        known = values[: len(tensors)]
+        if not known or (min(known) > _SMALL and sum(known) < _LARGE):  # a NaN makes one of them false
+            return
+        for place, value in enumerate(known):
+            if not _SMALL < value < _LARGE:
+                values[place], self.bad[place] = exact(tensors[place])
+
+    def ready(self) -> bool:
+        """Whether reading them would wait for nothing."""
+        return all(event is None or event.query() for _, _, event in self._parts)
+
+    def values(self) -> list[float]:
+        """One number a tensor, in the order of the tensors; NaN for one that cannot be read."""
+        if self._values is None:
+            self._values = [float("nan")] * self._count
+            for places, stacked, event in self._parts:
+                if event is not None:
+                    event.synchronize()  # asked for only when the copy has arrived, or at the end
+                found = stacked.tolist()
+                if places is None:
+                    self._values = found
+                else:
+                    for place, value in zip(places, found, strict=True):
+                        self._values[place] = value
+            self._parts = []
+        return self._values
+
+    def unscaled(self, divide: bool) -> list[float]:
+        """The values, divided by the scale that was read with them."""
+        values = self.values()
+        if not (divide and self.scaled):
+            return values
+        scale = values[-1]
+        return [value / scale for value in values]
+
+
+def read(norms_of: Sequence[Tensor], numbers: Sequence[Tensor] = ()) -> Reading:
+    """The L2 norm of each tensor, then the numbers (0-dim tensors: a scale, a learning rate) in the same transfer."""
+    with unseen():
+        plain = [value.detach() for value in numbers]
+        dtypes = {tensor.dtype for tensor in norms_of}
+        types = {type(tensor) for tensor in norms_of}
+        if dtypes == {torch.float32} and types <= _PLAIN:
+            with contextlib.suppress(RuntimeError, NotImplementedError):  # sparse, or on several devices
+                stacked = torch.stack([*torch._foreach_norm(list(norms_of)), *plain])
+                return Reading([(None, *_start(stacked))], len(stacked))
+        return _grouped(norms_of, plain)
+
+
+def _start(stacked: Tensor) -> tuple[Tensor, Any]:
+    """On CUDA: the copy to the host is begun, and an event says when it is there."""
+    if stacked.device.type != "cuda":
+        return stacked, None
+    host = torch.empty(stacked.shape, dtype=stacked.dtype, pin_memory=True)
+    host.copy_(stacked, non_blocking=True)
+    event = torch.cuda.Event()
+    event.record(torch.cuda.current_stream(stacked.device))
+    return host, event
+
+
+def _grouped(norms_of: Sequence[Tensor], numbers: Sequence[Tensor]) -> Reading:
+    """By device; low precision is summed in float32, the rest in its own."""
+    by_device: dict[torch.device, list[tuple[int, Tensor]]] = {}
+    groups: dict[tuple[torch.device, torch.dtype], list[tuple[int, Tensor]]] = {}
+    for place, tensor in enumerate(norms_of):
+        plain = dense(tensor)
+        if plain is not None:
+            groups.setdefault((plain.device, plain.dtype), []).append((place, plain))
+    for (device, dtype), members in groups.items():
+        tensors = [tensor for _, tensor in members]
+        norms = torch._foreach_norm(tensors, 2, dtype=torch.float32) if dtype in _LOW else torch._foreach_norm(tensors)
+        by_device.setdefault(device, []).extend((place, norm.double()) for (place, _), norm in zip(members, norms, strict=True))
+    for place, number in enumerate(numbers, len(norms_of)):
+        by_device.setdefault(number.device, []).append((place, number.double()))
+    parts: list[tuple[list[int] | None, Tensor, Any]] = [
+        ([place for place, _ in found], *_start(torch.stack([value for _, value in found]))) for found in by_device.values()
+    ]
+    return Reading(parts, len(norms_of) + len(numbers))
+
+
+def _plain(tensor: Tensor) -> Tensor | None:
+    """A strided tensor of no class of its own as it is; others by ``dense``, which costs more."""
+    if type(tensor) in _PLAIN and tensor.layout is torch.strided:
+        return tensor
+    return dense(tensor)
+
+
+def dense(tensor: Tensor) -> Tensor | None:
+    """What of a tensor holds its numbers here: the values of a sparse one, this rank's shard of a distributed one; None if unreadable."""
+    if hasattr(tensor, "to_local"):
+        tensor = tensor.to_local()
+    if tensor.layout is torch.sparse_coo:
+        tensor = tensor.coalesce().values()
+    elif tensor.layout is not torch.strided:
+        tensor = tensor.values() if hasattr(tensor, "values") else tensor.to_dense()
+    if tensor.device.type == "meta" or tensor.is_quantized or not (tensor.is_floating_point() or tensor.is_complex()):
+        return None
+    return tensor.detach()
+
+
+def exact(tensor: Tensor) -> tuple[float, int]:
+    """(norm in float64, count of elements that are NaN or infinite), for the few whose float32 norm is 0, NaN or infinite."""
+    with unseen():
+        plain = dense(tensor)
+        if plain is None:
+            return float("nan"), 0
+        if not bool(plain.any()):
+            return 0.0, 0
+        wide = plain.to(torch.complex128 if plain.is_complex() else torch.float64)
+        return float(torch.linalg.vector_norm(wide)), int((~torch.isfinite(plain)).sum())
+
+
+def nonzero(tensors: Sequence[Tensor]) -> Reading:
+    """How many elements of each are not exactly 0; in a sparse gradient the rows that are not there are zeros."""
+    with unseen():
+        counts = [torch.count_nonzero(one) for tensor in tensors if (one := _plain(tensor)) is not None]
+        if len(counts) == len(tensors) and len({count.device for count in counts}) == 1:
+            return Reading([(None, *_start(torch.stack(counts)))], len(counts))
+        return read([], [torch.zeros(()) if (one := dense(tensor)) is None else torch.count_nonzero(one) for tensor in tensors])
+
+
+def copied(tensors: Sequence[Tensor], into: list[Tensor] | None = None) -> list[Tensor]:
+    """Copies of the values, in the given tensors where there are any."""
+    with unseen():
+        if into is None:
+            return [local(tensor).clone() for tensor in tensors]
+        torch._foreach_copy_(into, [local(tensor) for tensor in tensors])
+        return into
+
+
+def fit(buffers: Sequence[Tensor], tensors: Sequence[Tensor]) -> bool:
+    """Whether the buffers can take copies of the tensors."""
+    if len(buffers) != len(tensors):
+        return False
+    return all(one.shape == (now := local(tensor)).shape and one.dtype == now.dtype for one, tensor in zip(buffers, tensors))
+
+
+def subtracted(before: list[Tensor], tensors: Sequence[Tensor]) -> list[Tensor]:
+    """``before`` minus the values now, in the buffers of ``before``."""
+    with unseen():
+        torch._foreach_sub_(before, [local(tensor) for tensor in tensors])
+        return before
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This rank's shard of a distributed tensor, else the tensor."""
+    return tensor if type(tensor) in _PLAIN else tensor.to_local() if hasattr(tensor, "to_local") else tensor

@@ -1,0 +1,138 @@
+"""``gradnb.watch``: the one line before the training loop."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+from torch.amp.grad_scaler import GradScaler
+from torch.optim.optimizer import Optimizer
+
+from ..errors import UsageError
+from .layers import model_label
+from .monitor import Monitor
+from .panel import panel_for
+
+
+def watch(
+    model: nn.Module | Mapping[str, nn.Module] | Sequence[nn.Module],
+    optimizer: Optimizer | Sequence[Optimizer] | None = None,
+    scaler: Any = None,
+    every: int = 1,
+    depth: int | None = None,
+    include: str | Sequence[str] | None = None,
+    exclude: str | Sequence[str] | None = None,
+    activations: bool = False,
+    updates: int | bool = 10,
+    show: bool | None = None,
+) -> Monitor:
+    """Watch the gradients of a model while it trains; your loop stays as it is.
+
+    Backward passes and optimizer steps are found by themselves. Results are those of the training without it, bit for bit.
+
+    Parameters
+    ----------
+    model : a module; or several, as in ``{"agent": agent, "qwen": qwen}`` (a list names them by their classes).
+    optimizer : one or several. Without, any torch optimizer that holds a watched parameter counts; and without one at all,
+        a gradient that was used and cleared.
+    scaler : the GradScaler. Without, it is looked for among the global variables, and found when it calls a step: then only what
+        it left out before its first step is not seen.
+    every : record every n-th optimizer step only (the first, the n+1-th, ...).
+    depth : how many levels of modules form a layer's name; deeper ones count together. 1 gives one layer for each child.
+    include, exclude : patterns such as "encoder.*" for names of layers or parameters.
+    activations : look at the outputs of ReLU, tanh and sigmoid modules too, with a forward hook on each.
+    updates : weight norms and update ratios |dW| / |W| cost more than the gradients' norms. They are measured on the first three recorded
+        steps and then on every n-th (default 10); True means every one, False none. Shares of exact zeros are counted on the first three
+        and on every 50th. It takes memory for a copy of the weights, on a GPU only while one is measured.
+
+    Returns
+    -------
+    Monitor
+        ``monitor.log(loss=...)``, ``monitor.epoch()``, ``monitor.flags``, ``monitor.history``, ``monitor.stop()``; also a context manager.
+
+    Raises
+    ------
+    UsageError
+        Where an argument is not what is expected, or nothing trains.
+
+    Examples
+    --------
+    ::
+
+        monitor = gradnb.watch({"agent": agent, "qwen": qwen})
+        for batch in loader:
+            ...                                  # forward, backward, step, as before
+            monitor.log(loss=loss, reward=reward)
+        print(monitor)
+    """
+    models = _models(model)
+    if not isinstance(every, int) or isinstance(every, bool) or every < 1:
+        raise UsageError(f"every={every!r} records nothing: give a whole number of 1 or more.")
+    if depth is not None and (not isinstance(depth, int) or isinstance(depth, bool) or depth < 0):
+        raise UsageError(f"depth={depth!r}: give a whole number of 0 or more, or None for all levels.")
+    if not isinstance(updates, int) or updates < 0:
+        raise UsageError(f"updates={updates!r}: give True, False, or a whole number: every how many recorded steps.")
+    if scaler is not None and not isinstance(scaler, GradScaler):
+        raise UsageError(f"scaler is a {type(scaler).__name__}; a torch.amp.GradScaler is expected.")
+    panel = panel_for(show)
+    monitor = Monitor(
+        models,
+        _optimizers(optimizer),
+        scaler,
+        every=every,
+        updates=int(updates),
+        depth=depth,
+        include=_patterns("include", include),
+        exclude=_patterns("exclude", exclude),
+        activations=activations,
+        near=sys._getframe(1),
+    )
+    monitor.attach(panel)
+    return monitor
+
+
+def _models(model: Any) -> dict[str, nn.Module]:
+    if isinstance(model, nn.Module) and not isinstance(model, (nn.ModuleDict, nn.ModuleList)):
+        return {"": model}
+    if isinstance(model, (Mapping, nn.ModuleDict)):
+        named = {str(label): one for label, one in model.items()}
+    elif isinstance(model, (Sequence, nn.ModuleList)) and not isinstance(model, str):
+        named = {}
+        for one in model:
+            label = model_label(one) if isinstance(one, nn.Module) else type(one).__name__
+            same = sum(name.partition("#")[0] == label for name in named)
+            named[f"{label}#{same + 1}" if same else label] = one
+    else:
+        raise UsageError(
+            f"watch() takes a module, or several by name ({{'agent': agent, 'critic': critic}}), not a {type(model).__name__}."
+        )
+    if not named:
+        raise UsageError("watch() was given no model: the collection is empty.")
+    for label, one in named.items():
+        if not isinstance(one, nn.Module):
+            raise UsageError(f"{label!r} is a {type(one).__name__}; an nn.Module is expected.")
+    return named
+
+
+def _optimizers(optimizer: Any) -> list[Optimizer]:
+    several = [optimizer] if not isinstance(optimizer, (list, tuple, Mapping)) else list(optimizer)
+    several = list(optimizer.values()) if isinstance(optimizer, Mapping) else several
+    found = []
+    for one in several:
+        if one is None:
+            continue
+        inner = one if isinstance(one, Optimizer) else getattr(one, "optimizer", None)  # what wraps one, as accelerate's does
+        if not isinstance(inner, Optimizer):
+            raise UsageError(f"optimizer is a {type(one).__name__}; a torch optimizer, or a list of them, is expected.")
+        found.append(inner)
+    return found
+
+
+def _patterns(name: str, given: Any) -> list[str]:
+    patterns = [given] if isinstance(given, str) else list(given or ())
+    for pattern in patterns:
+        if not isinstance(pattern, str):
+            raise UsageError(f"{name} takes patterns such as 'encoder.*', not a {type(pattern).__name__}.")
+    return patterns
