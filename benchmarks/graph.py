@@ -212,7 +212,8 @@ def main() -> int:
     if args.only in "nodes-8500-recorded-seconds" or args.only in "nodes-8500-walked-seconds":
         got = large(8500)
         note("nodes-8500-recorded-seconds", got["recorded"], f"{got['recorded']:.2f} s from the recording to the SVG, {got['nodes']} nodes")
-        note("nodes-8500-walked-seconds", got["walked"], f"{got['walked']:.2f} s from the bare loss to the SVG, {got['walked-nodes']} nodes")
+        told = f"{got['walked']:.2f} s from the bare loss to the SVG, {got['walked-nodes']} nodes"
+        note("nodes-8500-walked-seconds", got["walked"], told)
     if args.only in "gpt2-report-kb" or args.only in "gpt2-page-kb":
         got = sizes()
         note("gpt2-report-kb", got["report"], f"{got['report']:.1f} kB in the notebook, of it the picture {got['svg']:.1f} kB")

@@ -3,9 +3,9 @@
     python benchmarks/monitor.py [--check] [--quick] [--only NAME] [--without-others]
 
 Each way has a model and an optimizer of its own, made from the same seed; they train in this one process, on one thread, in blocks of
-ten steps that take turns. A figure is the median over the rounds of (time of the block) / (time of that round's bare block), so that a
-machine that slows down slows all of them. Time is the processor time of the process, all threads together: on a shared machine others
-take turns, too. Ten steps hold one on which weights and updates are measured, as by default.
+ten steps that take turns. Five blocks are summed up: fifty steps, of which one measures weights and updates, as by default after the
+first hundred. A figure is the median over these of (time) / (time of the bare ones beside them), so that a machine that slows down slows
+all. Time is the processor time of the process, all threads together: on a shared machine others take turns, too.
 Other tools are measured where they are installed: wandb.watch (offline), TensorBoard histograms, Lightning's grad_norm, torchmortem,
 torch-audit. The last line is JSON; --check exits 1 where a figure is over its limit.
 """
@@ -29,7 +29,8 @@ from torch import nn
 import gradnb
 
 STEPS = 10  # a block
-WARM = 12  # steps before the clock runs: until the monitor knows the ways of the backward passes
+WARM = 105  # steps before the clock runs: in the first hundred the monitor looks more often
+SUMMED = 5  # blocks
 
 LIMITS = {
     "mlp": {"monitor": 1.05, "every=10": 1.02, "updates": 1.15},
@@ -201,7 +202,7 @@ OTHERS: dict[str, Callable[[Training], contextlib.AbstractContextManager]] = {
     "torchmortem": torchmortem_watch,
     "torch-audit": torch_audit_watch,
 }
-ROUNDS = {"mlp": 24, "small-tensors": 30, "transformer": 10}
+ROUNDS = {"mlp": 40, "small-tensors": 50, "transformer": 15}
 
 
 def ratios(
@@ -216,7 +217,7 @@ def ratios(
             try:
                 with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                     open_ones.enter_context(way(training))
-                    for _ in range(WARM if name in OWN else 2):
+                    for _ in range(WARM if name in OWN and name != "bare" else 2):
                         training()
             except ImportError as error:
                 skipped[name] = f"not installed ({error.name})"
@@ -230,17 +231,18 @@ def ratios(
             shift = index % len(names)  # another order each round: whoever comes after the slowest must not always be the same one
             for name in names[shift:] + names[:shift]:
                 times[name].append(trainings[name].block())
+    sums = {name: [sum(mine[at : at + SUMMED]) for at in range(0, rounds, SUMMED)] for name, mine in times.items()}
     figures = {"bare_ms": 1000 * statistics.median(times["bare"]) / STEPS}
     for name in names:
         if name != "bare":
-            figures[name] = statistics.median(mine / base for mine, base in zip(times[name], times["bare"], strict=True))
+            figures[name] = statistics.median(mine / base for mine, base in zip(sums[name], sums["bare"], strict=True))
     return figures, skipped
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="exit 1 where a figure is over its limit")
-    parser.add_argument("--quick", action="store_true", help="a quarter of the rounds")
+    parser.add_argument("--quick", action="store_true", help="as few rounds as can be")
     parser.add_argument("--only", default="", help="only the workloads whose name holds this")
     parser.add_argument("--without-others", action="store_true", help="gradnb alone")
     args = parser.parse_args()
@@ -253,7 +255,7 @@ def main() -> int:
     for workload, limits in LIMITS.items():
         if args.only not in workload:
             continue
-        rounds = max(4, ROUNDS[workload] // 4) if args.quick else ROUNDS[workload]
+        rounds = SUMMED if args.quick else ROUNDS[workload]
         ways = OWN if args.without_others else {**OWN, **OTHERS}
         got, skipped = ratios(workload, ways, rounds)
         figures[workload] = {name: round(value, 4) for name, value in got.items()}

@@ -137,7 +137,6 @@ class Box:
     parameters: int = 0  # parameters inside, at every depth
     frozen: int = 0  # … that are frozen
     state: str = "data"  # the worst that is inside (see worst())
-    learns: str = ""  # the worst state of the parameters inside, "" without any
     norm: float | None = None  # L2 norm of the gradients of all parameters inside; of a node: its own
     marks: list[int] = field(default_factory=list)  # marked nodes inside, at every depth
     open: bool = False  # how it is drawn at first
@@ -145,6 +144,7 @@ class Box:
     links: list[Link] = field(default_factory=list)
     entries: list[int] = field(default_factory=list)  # entry k stands for this code in the parent (a CHILD or an IN there)
     exits: list[str] = field(default_factory=list)  # exit k gathers the links of this kind that leave the box
+    learns: str = ""  # the worst state of the parameters inside, "" without any
 
 
 @dataclass(slots=True)

@@ -68,13 +68,12 @@ def so_far(history: History, sink: Sink) -> None:
 
 def _new(history: History, step: int, told: dict[str, int]) -> Iterator[tuple[str, int, float]]:
     """(name, step, value) of one row, and of the series what was not told yet up to it."""
-    for column, group in _GROUPS.items():
+    for column, group in _GROUPS.items() if step <= history.step else ():
         for layer, value in zip(history.layers, history.at(step, column)):
             if value is not None:
                 yield f"{group}/{layer.name}", step, value
     for name in history.names:
-        after = told.get(name, 0)
-        for at, value in history.tail(name, 1 if after else 10**9):
-            if after < at <= step:
+        for at, value in history.since(name, told.get(name, 0)):
+            if at <= step:
                 yield name, at, value
                 told[name] = at

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .history import BLOCKS, WHOLE, History
+from .history import WHOLE, History
 
-COLUMNS = 128
+COLUMNS, POINTS = 128, 96  # of the heat map, and of a line at most
 _FEW = 4  # rows of a column that are compared all at once: reduceat is ten times slower
 
 
@@ -98,22 +98,48 @@ def grid(history: History, column: str, on: Axis) -> Any:
     return values.T
 
 
-def series(history: History, name: str, on: Axis) -> Any:
-    """The points of a series as an array of (place from 0 to 1, value), oldest first; of many, each
-    column's smallest and largest, and the newest."""
-    points = history.points(name)
-    if not points:
-        return np.empty((0, 2))
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A line: at each place (0 to 1) the smallest, the largest and the middle of what it covers, as logarithms where ``log``."""
+
+    place: Any
+    low: Any
+    high: Any
+    middle: Any
+    known: Any
+    """Whether anything there is finite (and above zero, where ``log``)."""
+    log: bool
+    wide: bool
+    """Whether low and high differ."""
+    bad: float | None
+    """The first place that holds a NaN or an infinity."""
+
+
+def series(history: History, name: str, on: Axis, log: bool = False) -> Series:
+    """A series on this axis. ``log`` for a logarithmic one; it is chosen, too, where positive values span two decades."""
+    points, weights = history.points(name)
     found = np.fromiter(chain.from_iterable(points), dtype=float, count=2 * len(points)).reshape(-1, 2)
-    found[:, 0] = np.minimum(np.maximum((found[:, 0] - on.first + 0.5) / on.length, 0.0), 1.0)
-    if len(found) <= on.count:
-        return found
-    count = on.count if len(points) <= 2 * WHOLE else BLOCKS  # older points were merged: one look from end to end
-    column = np.minimum((found[:, 0] * count).astype(int), count - 1)
-    starts = np.flatnonzero(np.diff(column, prepend=-1))
-    kept = np.empty((2 * len(starts) + 1, 2))
-    kept[0:-1:2, 0] = kept[1::2, 0] = found[starts, 0]
-    kept[0:-1:2, 1] = np.fmin.reduceat(found[:, 1], starts)
-    kept[1::2, 1] = np.maximum.reduceat(found[:, 1], starts)  # a NaN stays one
-    kept[-1] = found[-1]
-    return kept
+    place = np.minimum(np.maximum((found[:, 0] - on.first + 0.5) / on.length, 0.0), 1.0)
+    values = found[:, 1]
+    fine: Any = np.isfinite(values)
+    bad = None if fine.all() else float(place[fine.argmin()])
+    some = values[fine]
+    if some.size and (log or (some.min() > 0 and some.max() > 100 * some.min())) and some.max() > 0:
+        log = True
+        fine &= values > 0
+        values = np.log10(np.where(fine, values, 1.0))
+    else:
+        log = False
+    values = np.where(fine, values, np.nan)
+    if len(points) <= POINTS and max(weights, default=1.0) == 1.0:
+        return Series(place, values, values, values, fine, log, False, bad)
+    # Where steps were merged, single ones are put together in as many as a block holds: one look from end to end.
+    many = np.array(weights)
+    long = max(2 * float(many.max()) if many.max() > 1 or len(points) > 2 * WHOLE else 1.0, float(many.sum()) / POINTS)
+    starts = np.flatnonzero(np.diff(((np.cumsum(many) - many / 2) / long).astype(int), prepend=-1))
+    counts = np.add.reduceat(fine.astype(float), starts)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        middle = np.add.reduceat(np.where(fine, values, 0.0), starts) / counts
+    where = np.add.reduceat(place, starts) / np.diff(np.append(starts, len(place)))
+    low, high = np.fmin.reduceat(values, starts), np.fmax.reduceat(values, starts)
+    return Series(where, low, high, middle, counts > 0, log, True, bad)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from html import escape
 from typing import Any
 
@@ -14,18 +13,16 @@ from ..report import words
 from ..report.pen import BLUE, GREY, VERMILLION, WIDTH
 from ..report.pen import svg as _svg
 from ..report.pen import text as _text
-from . import columns, heat
+from . import columns, heat, lines
 from .flags import Flag
 from .history import History
-from .summary import number, plain
+from .lines import ORANGE, cross, label
+from .summary import number
 
 RIGHT = WIDTH - 82  # of the heat map and the lines; names stand before, newest numbers behind
 MAP, ROW, NAMED = 392, 14, 13  # height of the map at most, of one layer at most, and what a name needs
 MOST_ROWS = 196
-CHART, GAP = 50, 16
-ORANGE = "#E69F00"
-# Blue, and on a dark page a lighter one; a front end that knows no color-mix keeps the blue.
-_INK = f'stroke="{BLUE}" style="stroke:color-mix(in srgb,{BLUE} 75%,currentColor)" stroke-width="1.8"'
+_TOLD = 120  # rows that have their numbers under a pointer
 COLOURS = {"error": VERMILLION, "warning": ORANGE, "info": BLUE}
 SIGNS = {"error": "✗", "warning": "!", "info": "i"}
 _MARKS = 9  # flags that have a place in the picture
@@ -54,10 +51,10 @@ def picture(history: History, flags: Sequence[Flag], look: columns.Look, live: b
     )
     parts += _names(left, history, flags, look, top, step, rows)
     base = bottom
-    for name, points, second in _lines(history, axis):
-        base += GAP
-        parts += _chart(left, name, points, second, base)
-        base += CHART
+    for name in lines.shown(history):
+        base += lines.GAP
+        parts += lines.chart(history, name, axis, left, RIGHT, base)
+        base += lines.CHART
     parts += _steps(left, axis, base)
     parts += _flags(left, marks, flags, axis, top, base)
     told = escape(spoken(history, flags))
@@ -72,12 +69,6 @@ def spoken(history: History, flags: Sequence[Flag]) -> str:
     rules = ", ".join(dict.fromkeys(flag.rule for flag in active))
     said = f"{words.count(len(active), 'flag')}: {rules}" if active else "no flag"
     return f"Gradient norms of {words.count(len(history.layers), 'layer')} up to step {history.step}, {said}"
-
-
-@lru_cache(maxsize=4096)
-def label(name: str, limit: int = 60) -> str:
-    """A layer's name as one safe line."""
-    return words.clean(name, limit)
 
 
 def _room(history: History) -> int:
@@ -96,19 +87,11 @@ def _legend(left: int, cells: Any, scale: heat.Scale, layers: int) -> Iterator[s
     x -= 56
     if (cells == heat.BAD).any():
         yield _text(x, 13, "NaN or Inf", 11, "end", opacity=".85")
-        yield _cross(x - 68, 9.5)
+        yield cross(x - 68, 9.5)
         x -= 90
     if (cells == heat.ZERO).any():
         yield _text(x, 13, "zero", 11, "end", opacity=".85")
         yield f'<path d="M{x - 44:g} 9.5h14" stroke="{GREY}" stroke-width="3"/>'
-
-
-def _cross(x: float, y: float, size: float = 3.5) -> str:
-    """A cell that is not finite, with a sign that is not its colour alone."""
-    ways = f"M{x - size:g} {y - size:g}l{2 * size:g} {2 * size:g}m0 {-2 * size:g}l{-2 * size:g} {2 * size:g}"
-    return (
-        f'<rect x="{x - 6:g}" y="{y - 5:g}" width="12" height="10" fill="{VERMILLION}"/><path d="{ways}" stroke="#fff" stroke-width="1.8"/>'
-    )
 
 
 def _names(left: int, history: History, flags: Sequence[Flag], look: columns.Look, top: float, step: float, rows: int) -> Iterator[str]:
@@ -159,99 +142,28 @@ def _crosses(left: int, values: Any, top: float, step: float, rows: int) -> Iter
         return
     for index in np.flatnonzero(bad.any(axis=1)).tolist():
         x = left + (int(np.argmax(bad[index])) + 0.5) / values.shape[1] * (RIGHT - left)
-        yield _cross(min(max(x, left + 6), RIGHT - 6), top + (index + 0.5) * step - 0.5, 3.0)
+        yield cross(min(max(x, left + 6), RIGHT - 6), top + (index + 0.5) * step - 0.5, 3.0)
 
 
 def _titles(history: History, look: columns.Look, top: float, height: float) -> Iterator[str]:
     """What a pointer shows on each layer."""
-    layers = history.layers
-    step = height / len(layers)
-    values, newest = look.values, look.newest
+    layers, values = history.layers, look.values
+    bands = min(len(layers), _TOLD)
+    step = height / bands
     known = np.where(np.isfinite(values) & (values >= 0), values, np.nan)
-    seen: Any = ~np.isnan(known).all(axis=1)
-    low = np.where(seen, np.fmin.reduce(known, axis=1), -1.0).tolist()
-    high = np.where(seen, np.fmax.reduce(known, axis=1), -1.0).tolist()
+    low, high = np.fmin.reduce(known, axis=1).tolist(), np.fmax.reduce(known, axis=1).tolist()
     yield '<g fill="none" pointer-events="all">'
-    for index, layer in enumerate(layers):
-        said = f"newest {number(newest[index])}" if not newest[index] < 0 else "not measured"
-        between = f", between {number(low[index])} and {number(high[index])}" if seen[index] else ""
-        yield (
-            f'<rect x="8" y="{top + index * step:.1f}" width="{WIDTH - 16}" height="{step:.2f}"><title>{escape(label(layer.name, 120))}: '
-            f"{said}{between}, {words.count(layer.parameters, 'parameter')}</title></rect>"
+    for band in range(bands):
+        index, end = band * len(layers) // bands, (band + 1) * len(layers) // bands
+        newest = look.newest[index]
+        said = "not measured" if newest < 0 else f"newest {number(newest)}"
+        said += f", between {number(low[index])} and {number(high[index])}" if low[index] <= high[index] else ""
+        said += f", {words.count(layers[index].parameters, 'parameter')}" + (
+            f" (+ {end - index - 1} layers below)" if end - index > 1 else ""
         )
+        box = f'x="8" y="{top + band * step:.1f}" width="{WIDTH - 16}" height="{step:.2f}"'
+        yield f"<rect {box}><title>{escape(label(layers[index].name, 90))}: {said}</title></rect>"
     yield "</g>"
-
-
-def _lines(history: History, axis: columns.Axis) -> Iterator[tuple[str, Any, Any]]:
-    """The global norm, then what the user logs, the loss first: (name, points, points of a second line)."""
-    norm = columns.series(history, "global_norm", axis)
-    if len(norm):
-        yield "global norm", norm, columns.series(history, "clipped_norm", axis)
-    own = logged(history)
-    for name in own[:2]:
-        yield label(name, 22), columns.series(history, name, axis), ()
-
-
-def logged(history: History) -> list[str]:
-    """The names of the user's own series, the loss first."""
-    own = [name for name in history.names if name not in _MADE and not name.startswith(_PREFIXES)]
-    return sorted(own, key=lambda name: (name != "loss", "loss" not in name.lower()))
-
-
-_MADE = ("global_norm", "clipped_norm", "scale", "lr")
-_PREFIXES = ("gate:", "lr.", "dead:", "saturated:")
-
-
-def _chart(left: int, name: str, points: Any, second: Any, top: float) -> Iterator[str]:
-    """One line over the steps: its name and newest number before it, the ends of its axis behind it."""
-    newest = float(points[-1, 1])
-    values = points[:, 1]
-    finite = values[np.isfinite(values)]
-    both = np.concatenate([finite, second[:, 1][np.isfinite(second[:, 1])]]) if len(second) else finite
-    low, high = (float(both.min()), float(both.max())) if len(both) else (0.0, 1.0)
-    log = name == "global norm" and high > 0 or low > 0 and high / low > 100
-    if log:
-        low = float(both[both > 0].min())
-        low, high = math.log10(low), math.log10(high)
-    if high - low < 1e-9 * max(1.0, abs(high)):
-        low, high = low - 0.5, high + 0.5
-    said = number(newest) if name == "global norm" else plain(newest)
-    yield f"<g><title>{escape(name)}: newest {said}{', logarithmic axis' if log else ''}</title>"
-    yield f'<rect x="{left}" y="{top:g}" width="{RIGHT - left}" height="{CHART}" fill="currentColor" fill-opacity=".05"/>'
-    yield _text(left - 8, top + 21, name, 11.5, "end", bold=True)
-    yield _text(left - 8, top + 37, said, 11.5, "end", mono=True)
-    for value, y in ((high, top + 9), (low, top + CHART - 1)):
-        yield _text(RIGHT + 8, y, number(10**value) if log else plain(value), 10.5, mono=True, opacity=".75")
-    if len(second):
-        yield _text(left - 8, top + 50, "┄ after clipping", 10, "end", opacity=".85")
-        yield _line(left, second, low, high, log, top, f'stroke="{ORANGE}" stroke-width="1.5" stroke-dasharray="4 3"')
-    yield _line(left, points, low, high, log, top, _INK)
-    gone = points[~np.isfinite(values)]
-    if len(gone):
-        yield _cross(left + float(gone[0, 0]) * (RIGHT - left), top + 8)
-    yield "</g>"
-
-
-def _line(left: int, points: Any, low: float, high: float, log: bool, top: float, look: str) -> str:
-    """The points as a path; what is not finite, or zero on a logarithmic axis, interrupts it."""
-    with np.errstate(all="ignore"):
-        values = np.log10(points[:, 1]) if log else points[:, 1]
-    known = np.isfinite(values)
-    if not known.any():
-        return ""
-    place = np.empty((len(points), 2), dtype=int)  # tenths of a pixel: whole numbers are short, and quick to write
-    place[:, 0] = points[:, 0] * (10 * (RIGHT - left))
-    place[:, 1] = 10 * (CHART - 3) - (np.where(known, values, low) - low) * (10 * (CHART - 6) / (high - low))
-    pieces, begin = [], 0
-    for gap in [*np.flatnonzero(~known).tolist(), len(place)]:
-        if gap > begin:
-            dot = "h40" if gap == begin + 1 else ""
-            pieces.append("M" + " ".join(map(str, place[begin:gap].ravel().tolist())) + dot)
-        begin = gap + 1
-    return (
-        f'<path transform="translate({left} {top:g}) scale(.1)" vector-effect="non-scaling-stroke" d="{"".join(pieces)}" fill="none" '
-        f'stroke-linejoin="round" stroke-linecap="round" {look}/>'
-    )
 
 
 def _steps(left: int, axis: columns.Axis, base: float) -> Iterator[str]:

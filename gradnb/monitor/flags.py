@@ -19,6 +19,7 @@ __all__ = ["Engine", "Flag", "Rule", "Sign", "View", "found_rules", "own_rule", 
 
 SEVERITIES = ("error", "warning", "info")
 QUIET = 3  # so many checks without its sign clear a flag
+_SOON = 500  # steps within which a flag that ended may come back as the same one
 MOST = 200  # a run with more flags than this has been read long before
 _FIRST = (1, 2, 3, 5, 10)
 
@@ -63,6 +64,8 @@ class Flag:
     active: bool = True
     cleared: int | None = None
     """The step at which it had ended, None while it goes on."""
+    times: int = 1
+    """How often it was there: one that comes back soon is the same flag."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -70,7 +73,8 @@ class Flag:
 
     def __str__(self) -> str:
         ended = f", ended by step {self.cleared}" if self.cleared is not None else ""
-        return f"{self.severity}[{self.rule}] since step {self.first}{ended}: {self.text}"
+        again = f", there {self.times} times" if self.times > 1 else ""
+        return f"{self.severity}[{self.rule}] since step {self.first}{ended}{again}: {self.text}"
 
 
 @dataclass
@@ -142,6 +146,7 @@ class Engine:
         self._view = View(self.history)
         self._open: dict[tuple[str, str], Flag] = {}
         self._quiet: dict[tuple[str, str], int] = {}
+        self._ended: dict[tuple[str, str], Flag] = {}
         self._checked = 0
 
     def due(self) -> bool:
@@ -166,6 +171,7 @@ class Engine:
             for sign in signs:
                 key = (rule.name, sign.key)
                 seen.add(key)
+                self._reopen(key, step)
                 if key in self._open:
                     flag = self._open[key]
                     flag.last, flag.numbers, flag.text, flag.layers = step, sign.numbers, sign.text, sign.layers
@@ -180,6 +186,15 @@ class Engine:
             self._quiet.pop(key, None)
         self._view.forget()  # the rows it holds are large
         return raised
+
+    def _reopen(self, key: tuple[str, str], step: int) -> None:
+        """What ended a short while ago and is back was there all the time: no new flag for each swing of a noisy loss."""
+        flag = self._ended.get(key)
+        if key in self._open or flag is None or flag.cleared is None or flag not in self.flags:
+            return
+        if step - flag.cleared <= max(_SOON, flag.cleared - flag.first):
+            flag.active, flag.cleared, flag.times = True, None, flag.times + 1
+            self._open[key] = self._ended.pop(key)
 
     def _raise(self, rule: Rule, sign: Sign, step: int) -> Flag:
         flag = Flag(
@@ -207,6 +222,7 @@ class Engine:
         flag = self._open.pop(key)
         self._quiet.pop(key, None)
         flag.active, flag.cleared = False, step
+        self._ended[key] = flag
 
     def _close(self, name: str, step: int) -> None:
         for key in [key for key in self._open if key[0] == name]:

@@ -8,9 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ..report.pen import BLUE, GREY, VERMILLION
-from .drawing import SIGNS, label
+from .drawing import SIGNS
 from .flags import Flag
 from .history import History
+from .lines import label
 
 NEWEST = 100
 _WIDE = 60  # layers of which each has its name

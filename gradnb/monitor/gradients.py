@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import weakref
 
 from torch import Tensor
@@ -12,32 +11,42 @@ from .measure import Reading, read
 from .round import Part
 from .scaler import Scaling
 
+_WITNESSES = 32
 _OVER = -1  # in place of a position whose optimizer has stepped
 
 
 class _Marks:
-    """Gradients as a backward pass left them: which tensor, and how often something had written to it. None of them is kept alive."""
+    """Gradients as a backward pass left them: which tensor, and how often something had written to it. None of them is kept alive.
+
+    A tensor is known by its id, which may be used again when it has gone; that some of them have not gone is known by weak references.
+    One for each would make Python collect its garbage all the time.
+    """
 
     def __init__(self, places: list[int], tensors: list[Tensor]):
         self._places = places
-        self._refs = [weakref.ref(tensor) for tensor in tensors]
+        self._ids = list(map(id, tensors))
         self._versions = [tensor._version for tensor in tensors]
+        self._some = [weakref.ref(tensor) for tensor in tensors[:: 1 + len(tensors) // _WITNESSES]]
         self._at: dict[int, int] | None = None
 
     def all_same(self, places: list[int], tensors: list[Tensor], written: int) -> bool:
         """Whether these are the same places with the same tensors, and something wrote to each just so many times since."""
         return (
             places == self._places
-            and all(map(operator.is_, [ref() for ref in self._refs], tensors))
-            and [tensor._version - written for tensor in tensors] == self._versions
+            and self._ids == list(map(id, tensors))
+            and self._versions == [tensor._version - written for tensor in tensors]
+            and self._alive()
         )
 
     def same(self, at: int, tensor: Tensor, written: int = 0) -> bool | None:
         """The same for one place; None where it had no gradient."""
         if self._at is None:
-            self._at = {place: k for k, place in enumerate(self._places)}
+            self._at = {place: k for k, place in enumerate(self._places)} if self._alive() else {}
         k = self._at.get(at)
-        return None if k is None else self._refs[k]() is tensor and self._versions[k] + written == tensor._version
+        return None if k is None else self._ids[k] == id(tensor) and self._versions[k] + written == tensor._version
+
+    def _alive(self) -> bool:
+        return all(ref() is not None for ref in self._some)
 
 
 class Gradients:
@@ -65,19 +74,15 @@ class Gradients:
     def ended(self, measure: bool) -> None:
         """A backward pass has ended."""
         places, tensors = self._collect()
-        old, self._marks = self._marks, _Marks(places, tensors)
+        self._marks = _Marks(places, tensors)
         if not measure:
             return
-        if self._read and old is not None:  # another one in this round: only what it wrote to
-            known = {at for mine, _ in self._read for at in mine}
-            wanted = [k for k, at in enumerate(places) if at not in known or not old.same(at, tensors[k])]
-            places, tensors = [places[k] for k in wanted], [tensors[k] for k in wanted]
         if tensors:
             scale = self._scaling.scale()
             reading = read(tensors, [] if scale is None else [scale])
             reading.scaled = scale is not None
             reading.settle(tensors)
-            self._read = [*self._read, (places, reading)]
+            self._read = [*(one for one in self._read if one[0] != places), (places, reading)]
 
     def part(self, places: list[int], scale: Tensor | None, scaled: bool, written: int = 0) -> tuple[Part, list[Tensor]]:
         """What these were when backward ended; and what they are now, where something wrote to them in another way than unscaling does.

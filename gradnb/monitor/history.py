@@ -132,16 +132,26 @@ class History:
                 break
         return points[:n][::-1]
 
+    def since(self, name: str, step: int) -> list[tuple[int, float]]:
+        """The points of a series behind a step, the oldest first."""
+        points: list[tuple[int, float]] = []
+        for span in self._series[name].backwards() if name in self._series else ():
+            if span.points[-1][0] <= step:
+                break
+            points += [point for point in reversed(span.points) if point[0] > step]
+        return points[::-1]
+
     def spans(self, column: str) -> Iterator[tuple[int, int, array]]:
         """(first step, last step, largest value of each layer) of each kept step or block, oldest first; -1 where not measured.
         The arrays are the history's own: for displays, which must be quick and only read."""
         _known(column)
         return ((cells.first, cells.last, found) for cells in self._cells if (found := _cells_of(cells.high, column)) is not None)
 
-    def points(self, name: str) -> list[tuple[int, float]]:
-        """All points of one series that are kept, oldest first."""
+    def points(self, name: str) -> tuple[list[tuple[int, float]], list[float]]:
+        """All points of one series that are kept, oldest first, and how many each stands for: half of a block, where older ones merged."""
         kept = self._series.get(name)
-        return [] if kept is None else [point for span in kept for point in span.points]
+        spans = [] if kept is None else list(kept)
+        return [point for span in spans for point in span.points], [span.count / len(span.points) for span in spans for _ in span.points]
 
     @property
     def names(self) -> list[str]:

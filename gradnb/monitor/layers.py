@@ -173,3 +173,11 @@ def held(optimizer: torch.optim.Optimizer) -> Iterator[nn.Parameter]:
     """The parameters of an optimizer, in its order."""
     for group in optimizer.param_groups:
         yield from group["params"]
+
+
+def nothing_left(models: dict[str, nn.Module], include: Sequence[str], exclude: Sequence[str]) -> str:
+    """Why there is nothing to watch."""
+    if include or exclude:
+        return f"nothing is left to watch by include={list(include)} and exclude={list(exclude)}: patterns are matched with layer names."
+    names = ", ".join(label or type(model).__name__ for label, model in models.items())
+    return f"no parameter of {names} requires a gradient: there is nothing to watch. Watch it after unfreezing, or watch another model."

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..errors import UsageError
+
 _PLAIN = {Tensor, torch.nn.Parameter}
+_CACHED = 2**18  # numbers, a megabyte of float32
 _SMALL, _LARGE = 1e-18, 1e18  # beyond, squares leave float32's range
 _LOW = (torch.float16, torch.bfloat16)  # a norm of these would overflow, or have three digits
 
@@ -80,17 +83,41 @@ class Reading:
         return [value / scale for value in values]
 
 
-def read(norms_of: Sequence[Tensor], numbers: Sequence[Tensor] = ()) -> Reading:
-    """The L2 norm of each tensor, then the numbers (0-dim tensors: a scale, a learning rate) in the same transfer."""
+def read(norms_of: Sequence[Tensor], numbers: Sequence[Tensor] = (), first: Callable[[slice], None] | None = None) -> Reading:
+    """The L2 norm of each tensor, then the numbers (0-dim tensors: a scale, a learning rate) in the same transfer.
+
+    ``first(part)`` writes a part of the tensors just before that part is read, so that it is still in the processor's cache.
+    """
     with unseen():
         plain = [value.detach() for value in numbers]
-        dtypes = {tensor.dtype for tensor in norms_of}
-        types = {type(tensor) for tensor in norms_of}
-        if dtypes == {torch.float32} and types <= _PLAIN:
+        tensors = list(norms_of)
+        simple = {tensor.dtype for tensor in tensors} == {torch.float32} and {type(tensor) for tensor in tensors} <= _PLAIN
+        norms: list[Tensor] = []
+        if first is not None:
+            for part in _parts(tensors) if simple else (slice(None),):
+                first(part)
+                norms += torch._foreach_norm(tensors[part]) if simple else ()
+        if simple:
             with contextlib.suppress(RuntimeError, NotImplementedError):  # sparse, or on several devices
-                stacked = torch.stack([*torch._foreach_norm(list(norms_of)), *plain])
+                stacked = torch.stack([*(norms or torch._foreach_norm(tensors)), *plain])
                 return Reading([(None, *_start(stacked))], len(stacked))
-        return _grouped(norms_of, plain)
+        return _grouped(tensors, plain)
+
+
+def _parts(tensors: Sequence[Tensor]) -> Iterator[slice]:
+    """Runs of tensors that fit into a cache; on a GPU all are one."""
+    begin, size = 0, 0
+    for index, tensor in enumerate(tensors):
+        size += tensor.numel() if tensor.device.type == "cpu" else 0
+        if size >= _CACHED:
+            yield slice(begin, index + 1)
+            begin, size = index + 1, 0
+    if begin < len(tensors):
+        yield slice(begin, len(tensors))
+
+
+def _wide(number: Tensor) -> Tensor:
+    return number.float() if number.device.type == "mps" else number.double()
 
 
 def _start(stacked: Tensor) -> tuple[Tensor, Any]:
@@ -115,9 +142,9 @@ def _grouped(norms_of: Sequence[Tensor], numbers: Sequence[Tensor]) -> Reading:
     for (device, dtype), members in groups.items():
         tensors = [tensor for _, tensor in members]
         norms = torch._foreach_norm(tensors, 2, dtype=torch.float32) if dtype in _LOW else torch._foreach_norm(tensors)
-        by_device.setdefault(device, []).extend((place, norm.double()) for (place, _), norm in zip(members, norms, strict=True))
+        by_device.setdefault(device, []).extend((place, _wide(norm)) for (place, _), norm in zip(members, norms, strict=True))
     for place, number in enumerate(numbers, len(norms_of)):
-        by_device.setdefault(number.device, []).append((place, number.double()))
+        by_device.setdefault(number.device, []).append((place, _wide(number)))
     parts: list[tuple[list[int] | None, Tensor, Any]] = [
         ([place for place, _ in found], *_start(torch.stack([value for _, value in found]))) for found in by_device.values()
     ]
@@ -152,7 +179,7 @@ def exact(tensor: Tensor) -> tuple[float, int]:
             return float("nan"), 0
         if not bool(plain.any()):
             return 0.0, 0
-        wide = plain.to(torch.complex128 if plain.is_complex() else torch.float64)
+        wide = plain.cpu().to(torch.complex128 if plain.is_complex() else torch.float64)  # not every device knows float64
         return float(torch.linalg.vector_norm(wide)), int((~torch.isfinite(plain)).sum())
 
 
@@ -165,13 +192,15 @@ def nonzero(tensors: Sequence[Tensor]) -> Reading:
         return read([], [torch.zeros(()) if (one := dense(tensor)) is None else torch.count_nonzero(one) for tensor in tensors])
 
 
-def copied(tensors: Sequence[Tensor], into: list[Tensor] | None = None) -> list[Tensor]:
-    """Copies of the values, in the given tensors where there are any."""
+def copied(tensors: Sequence[Tensor], into: list[Tensor] | None = None) -> tuple[list[Tensor], Reading]:
+    """Copies of the values, in the given tensors where there are any, and their norms."""
     with unseen():
+        mine = [local(tensor) for tensor in tensors]
         if into is None:
-            return [local(tensor).clone() for tensor in tensors]
-        torch._foreach_copy_(into, [local(tensor) for tensor in tensors])
-        return into
+            into = [one.clone() for one in mine]
+            return into, read(into)
+        copies = into
+        return copies, read(copies, first=lambda part: torch._foreach_copy_(copies[part], mine[part]))
 
 
 def fit(buffers: Sequence[Tensor], tensors: Sequence[Tensor]) -> bool:
@@ -181,13 +210,25 @@ def fit(buffers: Sequence[Tensor], tensors: Sequence[Tensor]) -> bool:
     return all(one.shape == (now := local(tensor)).shape and one.dtype == now.dtype for one, tensor in zip(buffers, tensors))
 
 
-def subtracted(before: list[Tensor], tensors: Sequence[Tensor]) -> list[Tensor]:
-    """``before`` minus the values now, in the buffers of ``before``."""
+def moved(before: list[Tensor], tensors: Sequence[Tensor]) -> Reading:
+    """The norms of ``before`` minus the values now, which are left in ``before``."""
     with unseen():
-        torch._foreach_sub_(before, [local(tensor) for tensor in tensors])
-        return before
+        mine = [local(tensor) for tensor in tensors]
+        return read(before, first=lambda part: torch._foreach_sub_(before[part], mine[part]))
 
 
 def local(tensor: Tensor) -> Tensor:
     """This rank's shard of a distributed tensor, else the tensor."""
     return tensor if type(tensor) in _PLAIN else tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
+def number(name: str, value: Any) -> float | Tensor:
+    """A number of the user's; a tensor only where reading it would wait for a GPU."""
+    if isinstance(value, Tensor):
+        if value.numel() != 1:
+            raise UsageError(f"{name} is a tensor of shape {tuple(value.shape)}; one number is expected: {name}.mean(), perhaps.")
+        return value.detach() if value.is_cuda else float(value.detach())
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise UsageError(f"{name} is a {type(value).__name__}; a number, or a tensor of one element, is expected.") from None

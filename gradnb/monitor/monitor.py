@@ -21,8 +21,8 @@ from .activations import Activations
 from .flags import Engine, Flag
 from .forms import Forms
 from .history import History
-from .layers import Watched
-from .measure import Reading, read
+from .layers import Watched, nothing_left
+from .measure import Reading, number, read
 from .panel import Panel
 from .probe import Probe
 from .ranks import Ranks, exchange
@@ -31,6 +31,7 @@ from .round import Round, Sums, write
 from .rules._own import own
 from .scaler import Scaling, in_use
 
+_SETTLED = 100  # recorded steps, after which updates are measured more seldom
 _SHOWN = 0.25  # seconds between two updates of a panel
 _SKIPS = 5
 
@@ -62,7 +63,7 @@ class Monitor(Forms):
         self._watched = Watched(models, self.history, depth, include, exclude, gone=self.stop)
         self._watched.scan()
         if not self.history.layers:
-            raise UsageError(_nothing(models, include, exclude))
+            raise UsageError(nothing_left(models, include, exclude))
         self._engine = Engine(self.history)
         scaling = Scaling(scaler if scaler is not None else in_use(near))
         self._updates = updates
@@ -96,13 +97,13 @@ class Monitor(Forms):
         for name, value in numbers.items():
             if value is not None:
                 step = self._step_of(name)
-                self._later(_number(name, value), functools.partial(self._log, step, name))
+                self._later(number(name, value), functools.partial(self._log, step, name))
         self._drain()
 
     def gate(self, name: str, fired: Any) -> None:
         """Count a gate: ``monitor.gate("memory", fired=stored)`` says once for each question whether it let something through."""
         step = self._recorder.step + (1 if self._recorder.pending or not self._recorder.step else 0)
-        self._later(_number(name, fired), lambda found: self.history.gate(step, name, float(bool(found))))
+        self._later(number(name, fired), lambda found: self.history.gate(step, name, float(bool(found))))
         self._drain()
 
     def epoch(self, number: int | None = None) -> None:
@@ -155,6 +156,7 @@ class Monitor(Forms):
             self._recorder.close()
             self._drain(wait=True)
             self._engine.run()
+            self._tell_boards(self.history.step + 1)  # what was logged behind the last row
         except Exception as error:
             self._failed(error)
         if self._ranks is not None:
@@ -183,8 +185,9 @@ class Monitor(Forms):
     # what the probe tells
 
     def _is_dear(self, nth: int) -> bool:
-        """Whether weights, updates and zeros are measured at the n-th recorded step, too."""
-        return self._updates > 0 and (nth <= 3 or nth % self._updates == 0)
+        """Whether weights and updates are measured at the n-th recorded step, too: often while a training settles, then seldom."""
+        every = self._updates if nth <= _SETTLED or self._updates == 1 else 5 * self._updates
+        return self._updates > 0 and (nth <= 3 or nth % every == 0)
 
     def _refresh(self, all_of_it: bool, step: int) -> None:
         """Take up parameters that were unfrozen or added."""
@@ -243,13 +246,16 @@ class Monitor(Forms):
             for label in self._watched.idle(self._recorder.optimizers):
                 self.history.event(step, "frozen", label)
             self._engine.run()
+        self._tell_boards(step)
+        self._show()
+
+    def _tell_boards(self, step: int) -> None:
         for sink in list(self._sinks):
             try:
                 sink(self.history, step)
             except Exception as error:
                 self._sinks.remove(sink)
                 self._tell(f"passing the numbers on failed and is switched off: {_said(error)}")
-        self._show()
 
     def _show(self, at_once: bool = False) -> None:
         if self._panel is None or (not at_once and time.monotonic() - self._shown < _SHOWN):
@@ -297,21 +303,3 @@ class Monitor(Forms):
 
 def _said(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
-
-
-def _number(name: str, value: Any) -> float | Tensor:
-    if isinstance(value, Tensor):
-        if value.numel() != 1:
-            raise UsageError(f"{name} is a tensor of shape {tuple(value.shape)}; one number is expected: {name}.mean(), perhaps.")
-        return value.detach() if value.is_cuda else float(value.detach())
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise UsageError(f"{name} is a {type(value).__name__}; a number, or a tensor of one element, is expected.") from None
-
-
-def _nothing(models: dict[str, nn.Module], include: Sequence[str], exclude: Sequence[str]) -> str:
-    if include or exclude:
-        return f"nothing is left to watch by include={list(include)} and exclude={list(exclude)}: patterns are matched with layer names."
-    names = ", ".join(label or type(model).__name__ for label, model in models.items())
-    return f"no parameter of {names} requires a gradient: there is nothing to watch. Watch it after unfreezing, or watch another model."

@@ -10,6 +10,7 @@ import sys
 import time
 import uuid
 import weakref
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TextIO
 
@@ -44,17 +45,23 @@ class Throttle:
     def __init__(self, clock: Clock = time.perf_counter):
         self._clock = clock
         self._next = float("-inf")
-        self._began = 0.0
+        self._began: float | None = None
+        self._warm = False
+        self._costs: deque[float] = deque(maxlen=3)
 
     def due(self) -> bool:
         return self._clock() >= self._next
 
     def begin(self) -> None:
+        self._warm = self._began is not None
         self._began = self._clock()
 
     def end(self) -> None:
-        now = self._clock()
-        self._next = max(self._began + INTERVAL, now + (now - self._began) / SHARE)
+        began, now = self._began or 0.0, self._clock()
+        if self._warm:  # the first frame fills caches
+            self._costs.append(now - began)
+        usual = min(self._costs, default=0.0)  # the system, too, may take its time once
+        self._next = max(began + INTERVAL, now + usual / SHARE)
 
 
 class NotebookPanel:
@@ -69,7 +76,7 @@ class NotebookPanel:
         self._fresh = True  # a cell has begun since the last frame
         self._seen: tuple[History, Sequence[Flag]] | None = None
         self._flush: Callable[[], None] = lambda: None
-        self._hooks: list[tuple[str, Callable[..., None]]] = []
+        self._swept = False  # the user's code has cleared the outputs of the cell
         self._watch_cells()
 
     def update(self, history: History, flags: Sequence[Flag]) -> None:
@@ -98,7 +105,8 @@ class NotebookPanel:
         if self._seen is None:
             return
         history, flags = self._seen
-        if not history.count or (state == "stopped" and self._state and history.count == self._drawn):
+        standing = self._handle is not None and history.count == self._drawn
+        if not history.count or (state == "stopped" and self._state and standing):
             return  # nothing to show yet; or how it ended stands there already
         self._throttle.begin()
         update = self._handle is not None and not (self._fresh and history.count != self._drawn and not stopped(history))
@@ -115,18 +123,28 @@ class NotebookPanel:
 
         def begun(*_: Any) -> None:
             if (panel := me()) is not None:
-                panel._fresh = True
+                panel._fresh, panel._swept = True, False
 
         def over(result: Any = None) -> None:
             panel = me()
             if panel is None or _safely(panel._cell_over, result):
                 for name, hook in hooks:
-                    _safely(self_events.unregister, name, hook)
+                    _safely(events.unregister, name, hook)
+                if listens:
+                    _safely(publisher.unregister_hook, sent)
 
-        self_events = self._shell.events
+        def sent(message: Any) -> Any:
+            if (panel := me()) is not None and message["header"]["msg_type"] == "clear_output":
+                panel._swept = True
+            return message
+
+        events, publisher = self._shell.events, self._shell.display_pub
         hooks = [("pre_run_cell", begun), ("post_run_cell", over)]
         for name, hook in hooks:
-            self_events.register(name, hook)
+            events.register(name, hook)
+        listens = hasattr(publisher, "register_hook")
+        if listens:
+            publisher.register_hook(sent)
 
     def _cell_over(self, result: Any) -> bool:
         """Whether the panel has seen its last cell."""
@@ -138,7 +156,9 @@ class NotebookPanel:
             self._flush()
         error = getattr(result, "error_in_exec", None)
         here = self._handle is not None and not self._fresh
-        if history.count != self._drawn or (here and (error is not None or not was_over)):
+        if here and self._swept:  # not at once: a loop that clears at each step would have as many panels
+            self._handle = None
+        if history.count != self._drawn or (here and (self._swept or error is not None or not was_over)):
             self._draw(_ending(error) or ("stopped" if was_over else ""))
         return was_over
 

@@ -117,6 +117,8 @@ class Probe:
         self._try(self._listener.after_step, optimizer)
 
     def _try(self, action: Callable[..., None], *args: Any) -> None:
+        if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
+            return  # what is captured is not computed now, and a foreign operation would spoil the user's graph
         try:
             action(*args)
         except Exception as error:

@@ -17,7 +17,7 @@ from torch.optim.optimizer import Optimizer
 
 from .gradients import Gradients
 from .layers import Watched, held
-from .measure import copied, fit, nonzero, read, subtracted
+from .measure import Reading, copied, fit, moved, nonzero, read
 from .round import Round
 from .scaler import Scaling, any_in_use, writes_of_unscaling
 
@@ -49,6 +49,7 @@ class Recorder:
         self._round: Round | None = None
         self._known: dict[int, weakref.ref[Optimizer]] = {}
         self._places: dict[int, tuple[weakref.ref[Optimizer], int, list[int]]] = {}
+        self._seen: set[int] = set()
         self._held: set[int] = set()
         self._backwards = 0
         self._expected: dict[int, int] = {}
@@ -77,8 +78,8 @@ class Recorder:
         """No more steps will come: a round that still waits for an optimizer is over."""
         if not self._known and self._gradients.known:
             self._step_by_hand()
-        elif self._round is not None and not self._complete() and self._round.parts:
-            self._finish(self._round)
+        elif self._round is not None:
+            self._finish_rest(self._round)
 
     # hooks
 
@@ -101,15 +102,15 @@ class Recorder:
         self._scaling.look(sys._getframe(2))
         self._closure = closure
         round = self._round
-        if round is None or id(optimizer) in round.stepped:
+        if round is None or id(optimizer) in round.stepped or self._replaces(optimizer, places, round):
             round = self._next_round()
+        self._seen.add(id(optimizer))
         if not round.sampled:
             return
         self._refresh(self._nth(round.step) % _LOOK == 0, round.step)
         places = self._meet(optimizer)
         if round.dear:
-            self._copies = self._copied(optimizer, places)
-            weights = read(self._copies)
+            self._copies, weights = self._copied(optimizer, places)
             weights.settle(self._copies)
             round.weights.append((places, weights))
             self._read_loose_weights(round)
@@ -123,9 +124,8 @@ class Recorder:
         if round.sampled and self._closure:
             self._read_step(optimizer, places, round)
         if round.dear and self._copies:
-            moved = subtracted(self._copies, self._parameters(places))
-            reading = read(moved)
-            reading.settle(moved)
+            reading = moved(self._copies, self._parameters(places))
+            reading.settle(self._copies)
             round.moves.append((places, reading))
         self._copies, self._closure = [], False
         round.stepped.add(id(optimizer))
@@ -136,17 +136,30 @@ class Recorder:
         self._last, self._backwards, self.pending, self._hand = id(optimizer), 0, False, None
         if self._complete():
             self._gradients.clear()
+            round.told = len(round.parts)
             self._finish(round)
 
     # rounds
 
     def _next_round(self) -> Round:
-        if self._round is not None and not self._complete():
-            self._finish(self._round)  # an optimizer of its has ceased to step
+        if self._round is not None:
+            self._finish_rest(self._round)  # an optimizer of its has ceased to step
         self.step += 1
         sampled = self._samples(self.step)
         self._round = Round(self.step, sampled, sampled and self._dear(self._nth(self.step)))
         return self._round
+
+    def _finish_rest(self, round: Round) -> None:
+        if len(round.parts) > round.told:
+            round.told = len(round.parts)
+            self._finish(round)
+
+    def _replaces(self, optimizer: Optimizer, places: list[int], round: Round) -> bool:
+        """Whether it is new and holds what another one of this round has moved already: then it does not join the round."""
+        if id(optimizer) in self._seen:
+            return False
+        moved = {at for key in round.stepped if key in self._places for at in self._places[key][2]}
+        return not moved.isdisjoint(places)
 
     def _complete(self) -> bool:
         if self._round is None:
@@ -174,6 +187,8 @@ class Recorder:
         places = sorted({at for parameter in held(optimizer) if (at := self._watched.position(parameter)) is not None})
         self._places[id(optimizer)] = weakref.ref(optimizer), size, places
         if places:
+            if id(optimizer) not in self._known or self._known[id(optimizer)]() is not optimizer:
+                self._seen.discard(id(optimizer))  # the id of one that has gone
             self._known[id(optimizer)] = weakref.ref(optimizer)
             self._held.update(places)
             self._watched.hold(places)
@@ -181,15 +196,15 @@ class Recorder:
 
     # reading
 
-    def _copied(self, optimizer: Optimizer, places: list[int]) -> list[Tensor]:
-        """Copies of the weights, in buffers that stay where that is cheap: fresh memory on the CPU costs more than all the measuring."""
+    def _copied(self, optimizer: Optimizer, places: list[int]) -> tuple[list[Tensor], Reading]:
+        """Copies of the weights and their norms, in buffers that stay: fresh memory on the CPU costs more than all the measuring."""
         parameters = self._parameters(places)
         buffers = self._buffers.get(id(optimizer))
         if buffers is None or not fit(buffers, parameters):
-            buffers = copied(parameters)
+            buffers, weights = copied(parameters)
             if sum(one.numel() * one.element_size() for one in buffers if one.device.type == "cpu") <= _KEEP:
                 self._buffers[id(optimizer)] = [one for one in buffers if one.device.type == "cpu"]
-            return buffers
+            return buffers, weights
         return copied(parameters, buffers)
 
     def _parameters(self, places: list[int]) -> list[Tensor]:
@@ -270,4 +285,5 @@ class Recorder:
         round = self._next_round()
         if round.sampled and self._gradients.known:
             round.parts.append(self._gradients.whole())
+        round.told = len(round.parts)
         self._finish(round)

@@ -49,6 +49,8 @@ class Round:
     """Whether weights, updates and zeros are measured, too."""
     stepped: set[int] = field(default_factory=set)
     parts: list[Part] = field(default_factory=list)
+    told: int = 0
+    """How many of the parts were handed on."""
     weights: list[tuple[list[int], Reading]] = field(default_factory=list)
     moves: list[tuple[list[int], Reading]] = field(default_factory=list)
     zeros: list[tuple[list[int], list[int], Reading]] = field(default_factory=list)

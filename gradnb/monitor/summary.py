@@ -31,18 +31,22 @@ class Epochs:
     def __init__(self) -> None:
         self._count = 0
         self._gates: dict[str, tuple[int, int]] = {}
+        self._indices: dict[str, list[int]] = {}
         self._norms: dict[str, tuple[float, int]] = {}
         self._logged: dict[str, tuple[float, int]] = {}
 
     def step(self, layers: Sequence[Layer], squares: Sequence[float | None]) -> None:
         """A row is complete: the squared norms of the layers."""
-        by_model: dict[str, float] = {}
-        for layer, square in zip(layers, squares):
-            if square is not None:
-                by_model[layer.model] = by_model.get(layer.model, 0.0) + square
-        for model, square in by_model.items():
-            total, count = self._norms.get(model, (0.0, 0))
-            self._norms[model] = total + math.sqrt(square), count + 1
+        if sum(map(len, self._indices.values())) != len(layers):
+            self._indices = {}
+            for index, layer in enumerate(layers):
+                self._indices.setdefault(layer.model, []).append(index)
+        for model, indices in self._indices.items():
+            mine = squares if len(indices) == len(squares) else [squares[index] for index in indices if index < len(squares)]
+            known = [square for square in mine if square is not None]
+            if known:
+                total, count = self._norms.get(model, (0.0, 0))
+                self._norms[model] = total + math.sqrt(sum(known)), count + 1
 
     def log(self, name: str, value: float) -> None:
         """The user logged a number."""

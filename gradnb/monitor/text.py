@@ -8,9 +8,9 @@ from typing import Any
 
 from ..report import words
 from . import columns, heat
-from .drawing import label, logged
 from .flags import Flag
 from .history import History
+from .lines import label, logged
 from .summary import number, plain
 
 WIDE, ROWS, FLAGS = 40, 40, 8

@@ -10,6 +10,7 @@ class View:
 
     def __init__(self, history: History):
         self._history = history
+        self._by_model: dict[str, list[int]] = {}
         self._rows: dict[str, tuple[int, list[tuple[int, list[float | None]]]]] = {}
         self._points: dict[str, tuple[int, list[tuple[int, float]]]] = {}
 
@@ -32,10 +33,20 @@ class View:
         """The labels of the sub-models, in order; [""] when one model is watched."""
         return list(dict.fromkeys(layer.model for layer in self._history.layers))
 
+    @property
+    def by_model(self) -> dict[str, list[int]]:
+        """The indices of the layers of each sub-model."""
+        layers = self._history.layers
+        if sum(map(len, self._by_model.values())) != len(layers):
+            self._by_model = {}
+            for index, layer in enumerate(layers):
+                self._by_model.setdefault(layer.model, []).append(index)
+        return self._by_model
+
     def last(self, column: str, n: int = 1) -> list[list[float | None]]:
         """The newest n rows in which the column was measured, one value a layer; None for a layer that was not part of that step.
 
-        "weight" and "update" are measured on every 10th step only, "zeros" on every 50th, unless the user asked for more.
+        "weight" and "update" are measured on every 10th of the first 100 steps and then on every 50th, "zeros" on every 50th.
         """
         return [values for _, values in self._newest(column, n)]
 

@@ -44,8 +44,8 @@ def watch(
     include, exclude : patterns such as "encoder.*" for names of layers or parameters.
     activations : look at the outputs of ReLU, tanh and sigmoid modules too, with a forward hook on each.
     updates : weight norms and update ratios |dW| / |W| cost more than the gradients' norms. They are measured on the first three recorded
-        steps and then on every n-th (default 10); True means every one, False none. Shares of exact zeros are counted on the first three
-        and on every 50th. It takes memory for a copy of the weights, on a GPU only while one is measured.
+        steps, on every n-th (default 10) up to the 100th, then on every 5 n-th; True means every one, False none. Shares of exact zeros
+        are counted on the first three and on every 50th. It takes memory for a copy of the weights, on a GPU only while one is measured.
 
     Returns
     -------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 _DECORATOR = re.compile(r"^\s*@.*(no_grad|inference_mode|set_grad_enabled)")
 
 
+def _sizes(shape: Any) -> tuple[int, ...] | None:
+    """Sizes as plain numbers: while ``torch.jit.trace`` runs they are tensors; None for those that are only symbols."""
+    sizes = tuple(shape)
+    if all(type(size) is int for size in sizes):
+        return sizes
+    return tuple(int(size) for size in sizes) if all(isinstance(size, (int, torch.Tensor)) for size in sizes) else None
+
+
 def build(recorder: "Recorder") -> Recording:
     """The Recording of a recorder that was stopped."""
     places = Places(recorder.cells)
@@ -30,7 +38,7 @@ def build(recorder: "Recorder") -> Recording:
     ops = [None if raw is None else RawOp._make(raw) for raw in log.ops]
     recording.ops = [_op(raw, places, recorder) for raw in ops]
     recording.values = [
-        Value(op, requires_grad, str(dtype)[6:], tuple(shape), leaf, "tensor", group, -1, inference)
+        Value(op, requires_grad, str(dtype)[6:], _sizes(shape), leaf, "tensor", group, -1, inference)
         for op, requires_grad, dtype, shape, leaf, group, inference in log.values
     ]
     recording.met = {value: (op, position) for value, op, position in log.fresh}

@@ -10,6 +10,8 @@ from .blocks import fold
 from .pen import WIDTH, standalone
 from .report import Report
 
+LARGE = 40_000  # recorded operations: up to here the graph is drawn in a few seconds
+
 
 def section(report: Report, boxes: int, still: bool) -> str:
     """The graph, folded to some ``boxes``, below a summary that tells the place of the cut; empty where there is none to draw.
@@ -18,6 +20,9 @@ def section(report: Report, boxes: int, still: bool) -> str:
     """
     if not report.show_graph or report.recording is None:
         return ""
+    recorded = len(report.recording.ops)
+    if recorded > LARGE:
+        return f"<p>The graph of these {recorded:,} operations is not drawn here, because that takes a while: {_HOW}.</p>"
     try:
         told = _summary(report)
         if not boxes:

@@ -54,7 +54,8 @@ class Sketch:
     def layer(self, path: str, source: int, label: str = "linear", **facts: object) -> int:
         """A layer with a weight: one operation in a module of its own."""
         state = str(facts.get("state", "flows"))
-        return self.op(label, source, self.parameter(path, state="starved" if state == "lost" else state, norm=1.0), module=path, **facts)  # type: ignore[arg-type]
+        weight = self.parameter(path, state="starved" if state == "lost" else state, norm=1.0 if state == "flows" else None)
+        return self.op(label, source, weight, module=path, **facts)  # type: ignore[arg-type]
 
     def mark(self, number: int, word: str = "lost", text: str = "line 12: .detach()") -> None:
         self.graph.nodes[number].mark = Mark("detach", word, text, "error", 0)

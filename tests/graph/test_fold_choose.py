@@ -124,6 +124,19 @@ def test_focus_says_which_marked_place_it_does_not_show() -> None:
     assert tree.left_out[1:] == ["not shown: detach (lost, line 12: .detach())"]
 
 
+def test_focus_opens_the_way_to_the_mark_inside_and_leaves_neighbours_closed() -> None:
+    s = Sketch(net="Net", net__a="Part", net__a__inner="Part", net__b="Part")
+    x = s.input("x")
+    for path in ("net.a", "net.a.inner", "net.b"):
+        for label in ("matmul", "linear", "bmm"):
+            x = s.op(label, x, s.parameter(path), module=path)
+    cut = s.op("detach", x, module="net.a.inner")
+    s.mark(cut)
+    s.loss(s.op("cross_entropy", s.op("matmul", cut, module="net.a")))
+    assert "detach" in shown(fold(s.graph, focus="a"))
+    assert "detach" not in shown(fold(s.graph, focus="b"))
+
+
 def test_focus_takes_a_variable_a_parameter_a_function_or_an_operation() -> None:
     s = Sketch(net="Linear")
     x = s.op("matmul", s.layer("net", s.input("x")), name="hidden", line=2)

@@ -60,13 +60,15 @@ def test_by_default_the_dear_columns_are_sampled() -> None:
     x, y = batch()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with gradnb.watch(model) as monitor:
-        for _ in range(25):
+        for _ in range(160):
             optimizer.zero_grad()
             (model(x) - y).pow(2).mean().backward()
             optimizer.step()
-    assert [step for step, _ in monitor.history.of("0", "update")] == [1, 2, 3, 10, 20]
-    assert [step for step, _ in monitor.history.of("0", "weight")] == [1, 2, 3, 10, 20]
-    assert [step for step, _ in monitor.history.of("0")] == list(range(1, 26))
+    often = [1, 2, 3, *range(10, 101, 10), 150]
+    assert [step for step, _ in monitor.history.of("0", "update")] == often
+    assert [step for step, _ in monitor.history.of("0", "weight")] == often
+    assert [step for step, _ in monitor.history.of("0", "zeros")] == [1, 2, 3, 50, 100, 150]
+    assert [step for step, _ in monitor.history.of("0")] == list(range(1, 161))
 
 
 def test_clipping_shows_the_norm_before_and_after() -> None:
@@ -200,6 +202,20 @@ def test_one_backward_pass_for_several_optimizers_with_clipping() -> None:
                 optimizer.step()
     same(monitor, "critic", c)
     assert series(monitor, "clipped_norm") == pytest.approx(whole, rel=1e-6)
+
+
+def test_an_optimizer_that_takes_the_place_of_another_begins_a_new_row() -> None:
+    model = mlp()
+    x, y = batch()
+    expected = []
+    with gradnb.watch(model) as monitor:
+        for rate in (0.1, 0.1, 0.01, 0.01):
+            optimizer = torch.optim.SGD(model.parameters(), lr=rate)  # anew each time, as some loops do
+            optimizer.zero_grad()
+            (model(x) - y).pow(2).mean().backward()
+            expected.append(grads(model))
+            optimizer.step()
+    assert series(monitor, "global_norm") == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_model_that_no_optimizer_holds_shows_the_gradients_it_gets() -> None:

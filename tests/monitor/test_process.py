@@ -194,7 +194,7 @@ def test_a_fault_of_gradnbs_own_is_one_line_and_the_training_goes_on(capsys: pyt
     def broken(*args: Any) -> None:
         raise ZeroDivisionError("a fault")
 
-    monkeypatch.setattr("gradnb.monitor.recorder.read", broken)
+    monkeypatch.setattr("gradnb.monitor.gradients.read", broken)
     for _ in range(4):
         optimizer.zero_grad()
         (model(x) - y).pow(2).mean().backward()

@@ -135,6 +135,8 @@ def test_updates_above_a_tenth_of_the_weights_are_too_large() -> None:
     assert not Story("update-too-large").steps(20, update=0.1).flags
     assert not Story("update-too-large").steps(20, update=[0.5, 0.01]).flags  # half of the numbers are not more than half
     assert not Story("update-too-large").steps(10, update=0.9).flags and Story("update-too-large").steps(3, update=1.1).active
+    assert Story("update-too-large").steps(10, weight=lambda t: 10.0**t, update=0.05).active  # Adam at lr=1
+    assert not Story("update-too-large").steps(30, weight=lambda t: 0.1 * t, update=0.05).flags  # below a root mean square of 1
     assert cleared(Story("update-too-large").steps(20, update=0.5).steps(60, update=0.01))
 
 

@@ -6,12 +6,12 @@ import inspect
 
 import pytest
 
-from tests.monitor import healthy, healthy_more
+from tests.monitor import healthy, healthy_agents, healthy_more
 from tests.monitor.test_rules_broken import run
 
 PROGRAMS = [
     program
-    for module in (healthy, healthy_more)
+    for module in (healthy, healthy_more, healthy_agents)
     for _, program in inspect.getmembers(module, inspect.isfunction)
     if program.__module__ == module.__name__ and list(inspect.signature(program).parameters) == ["watch", "steps"]
 ]

@@ -8,8 +8,8 @@ from ...flow.classify import classify
 from ...flow.graph import Graph as Flow
 from ...recorder.recording import Location, Recording
 from ...report.finding import Finding
-from .gather import Gathered
 from ..model import Mark, Node
+from .gather import Gathered
 from .names import Names
 
 # What stands on the marked node. Causes that are not here cut the history: "lost".
@@ -164,8 +164,9 @@ def _at(recording: Recording, found: Gathered, finding: Finding) -> list[int]:
         return [n for n, event, _ in found.losses if event >= 0 and not recording.events[event].ok][:1]
     for place in (where, *(related.location for related in finding.related)):  # the line around the call, then the second places it tells
         inside = [n for n in found.of_op.values() if place is not None and any(_same_line(f, place) for f in found.nodes[n].frames)]
-        if inside:
-            return [max(inside, key=lambda n: found.nodes[n].order)]
+        if inside:  # of several the one that a second place of the finding names: "the tensor is made here"
+            told = [n for n in inside if any(_same_line(found.nodes[n].location, r.location) for r in finding.related)]
+            return [max(told or inside, key=lambda n: found.nodes[n].order)]
     return []
 
 

@@ -8,6 +8,7 @@ from ...flow.graph import Graph as Flow
 from ...recorder.recording import Op, Recording
 
 LONGEST = 28
+AHEAD = 12  # operations that are looked through for the first that uses a result
 _RETURNED = "return"  # the result goes to whoever called the function
 _SPELLED = {  # an operator's method, as people write it
     "__getitem__": "index",
@@ -55,6 +56,7 @@ class Names:
     def __init__(self, recording: Recording, flow: Flow):
         self.recording, self.flow = recording, flow
         self._targets: dict[int, str] = {}
+        self._classes = dict(recording.paths.values())  # of modules by their paths
 
     def operation(self, op: Op) -> str:
         """The field's name of an operation."""
@@ -82,13 +84,44 @@ class Names:
         op = self.recording.ops[index]
         if not op.stack or self._next_has(index, op):
             return ""
-        for site in op.stack:
+        for position, site in enumerate(op.stack):
             known = self._targets.get(site)
             if known is None:
                 known = self._targets[site] = self._target(site)
             if known != _RETURNED:
-                return known
+                return known if known and self._is_result(index, op, position) else ""
         return ""
+
+    def _is_result(self, index: int, op: Op, position: int) -> bool:
+        """Is the op the last of the module that is called at its ``position``-th place: code of a library's modules leaves no place."""
+        path = self._path(op)
+        found = self.flow.slicer.at(self.recording.sites[op.stack[position]])
+        call = found[2] if found is not None else None
+        if not path or not isinstance(call, ast.Call) or not isinstance(call.func, (ast.Name, ast.Attribute)):
+            return True
+        name = call.func.id if isinstance(call.func, ast.Name) else call.func.attr
+        parts = path.split(".")
+        if name not in parts[:-1]:
+            return True
+        called = ".".join(parts[: parts.index(name) + 1])
+        if position and self._class_around(op.stack[position - 1]) == self._classes.get(called):
+            return True  # the user's own forward() returned it
+        for after in self.recording.ops[index + 1 : index + 1 + AHEAD]:
+            if set(op.outputs) & set(after.inputs) and after.name != op.name:
+                return not f"{self._path(after)}.".startswith(f"{called}.")
+        return True
+
+    def _path(self, op: Op) -> str:
+        """The path of the module that an op ran in."""
+        return self.recording.paths[op.module][0] if op.module in self.recording.paths else ""
+
+    def _class_around(self, site: int) -> str:
+        """The class whose method a place is in."""
+        found = self.flow.slicer.at(self.recording.sites[site])
+        node: ast.AST | None = found[2] if found is not None else None
+        while found is not None and node is not None and not isinstance(node, ast.ClassDef):
+            node = found[0].parents.get(node)
+        return node.name if isinstance(node, ast.ClassDef) else ""
 
     def _next_has(self, index: int, op: Op) -> bool:
         """Does the same call of the user's go on with another op (a module made of several)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from ...recorder.recording import Event, Recording
 
@@ -44,7 +45,8 @@ def rounds(recording: Recording) -> list[Round]:
 def _ends_step(events: list[Event], index: int) -> bool:
     """The optimizer's own ``step()``, also inside of ``GradScaler.step()``; of a scaler that skipped its step its own call."""
     if events[index].kind == "scaler.step":
-        return index + 1 >= len(events) or not (events[index + 1].kind == "step" and events[index + 1].inner)
+        calls = takewhile(lambda event: event.inner, events[index + 1 :])  # those that it made itself
+        return all(event.kind != "step" for event in calls)
     return events[index].kind == "step"
 
 

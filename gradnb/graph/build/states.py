@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 from ...recorder.recording import Profile, Recording
+from .dropped import hit
 from .gather import Gathered
 from .parameters import drop_unfed, give_parameters
 
@@ -19,6 +20,8 @@ def give_states(recording: Recording, found: Gathered, cut: set[tuple[int, int]]
         into.setdefault(target, []).append(source)
         out.setdefault(source, []).append(target)
     fed = _fed(recording, found, into, out)
+    if _ends_unseen(recording, found, into, fed):  # the gradient went on through code that was not recorded
+        fed |= _along([*hit(recording, found)], into, lambda at, other: found.carries[other, at])
     fed -= drop_unfed(recording, found, fed)
     live = _live(found, order, into)
     waiting = _waiting(found, cut, order, into, live)
@@ -56,6 +59,17 @@ def _fed(recording: Recording, found: Gathered, into: dict[int, list[int]], out:
             back &= _along(wanted, out, lambda at, other: found.carries[at, other])
         fed |= back
     return fed
+
+
+def _ends_unseen(recording: Recording, found: Gathered, into: dict[int, list[int]], fed: set[int]) -> bool:
+    """Does the gradient reach a tensor that is no leaf, and whose history was not recorded."""
+    for number in fed - found.leaves:
+        node = found.nodes[number]
+        made = recording.ops[node.op].kind if node.op >= 0 else ""
+        if node.kind in ("operation", "input") and made not in ("leaf", "factory"):
+            if not any(found.carries[source, number] for source in into.get(number, ())):
+                return True
+    return False
 
 
 def _along(start: list[int], ways: dict[int, list[int]], carries: Callable[[int, int], bool]) -> set[int]:
@@ -112,9 +126,23 @@ def _lost(found: Gathered, cut: set[tuple[int, int]], out: dict[int, list[int]],
 
 def give_norms(recording: Recording, found: Gathered) -> None:
     """Gradient norms and autograd node names, from the backward passes of this step that were looked into."""
-    for profile in recording.profiles:
-        if profile.event in found.round.events:
-            _from_profile(found, profile)
+    profiles = [profile for profile in recording.profiles if profile.event in found.round.events]
+    for profile in profiles:
+        _from_profile(found, profile)
+    if len(profiles) == len(found.round.events) == 1:
+        _unread(found)
+
+
+def _unread(found: Gathered) -> None:
+    """A parameter whose .grad nobody read before it was cleared: of its only use the norm is known all the same."""
+    uses: dict[int, list[float | None]] = {}
+    for (source, _), edge in found.edges.items():
+        if edge.kind == "flows":
+            uses.setdefault(source, []).append(edge.norm)
+    for number in found.of_parameter.values():
+        node, norms = found.nodes[number], uses.get(number, [])
+        if node.norm is None and node.state == "flows" and len(norms) == 1 and norms[0] is not None:
+            _arrived(found, number, norms[0])
 
 
 def _from_profile(found: Gathered, profile: Profile) -> None:

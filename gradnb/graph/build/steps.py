@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from ...flow.cuts import graph_of
 from ...recorder.recording import Recording
 from ...report.finding import Finding
+from ..model import Edge, Graph, Told
 from .dropped import drop
 from .gather import Gathered, gather
 from .marks import LOSES, cut_edges, mark
-from ..model import Edge, Graph, Told
 from .names import Names
 from .origins import Origins
-from .rounds import Round, rounds
 from .parameters import add_absent
-from .rest import count_rest, tell_foreign, tell_norms
+from .rest import count_rest, tell_failure, tell_foreign, tell_norms
+from .rounds import Round, rounds
 from .states import give_norms, give_states
 
 
@@ -35,11 +35,13 @@ def build(recording: Recording, findings: Sequence[Finding] = ()) -> list[Graph]
 def _tell_unmarked(graphs: list[Graph], findings: list[Finding]) -> None:
     """What a finding says of the training loop stands at no node: the picture must not look as if all were well."""
     marked = {node.mark.finding for graph in graphs for node in graph.nodes if node.mark is not None}
+    told = []
     for index, finding in enumerate(findings):
         if index not in marked and finding.severity != "info":
             at = f", {finding.location}" if finding.location is not None else ""
-            for graph in graphs:
-                graph.notes.append(f"{finding.severity}: {finding.cause}{at}: no operation drawn here is at fault")
+            told.append(f"{finding.severity}: {finding.cause}{at}: no operation drawn here is at fault")
+    for graph in graphs:
+        graph.notes[:0] = told  # before what is only counted
 
 
 def _graph(recording: Recording, names: Names, origins: Origins, r: Round, findings: list[Finding]) -> Graph:
@@ -52,6 +54,7 @@ def _graph(recording: Recording, names: Names, origins: Origins, r: Round, findi
     count_rest(recording, found)
     tell_foreign(recording, found)
     tell_norms(recording, found)
+    tell_failure(recording, found)
     mark(recording, names, found, findings, cuts)
     return _in_order(recording, found, findings)
 

@@ -28,37 +28,43 @@ def order(graph: Graph, tree: Tree, limit: float = LIMIT, *, seen: bool = False)
     Rows are at most ``limit`` px wide, with each child as large as it is drawn at first (``Box.open``); the same graph gives the
     same rows on every run. ``seen`` leaves out the boxes that are not drawn open: enough to lay out what is seen now.
     """
-    path = _paths(tree)
+    path = _paths(tree, seen)
     top_down = sorted(path, key=lambda name: len(path[name]))
-    containers = [name for name in top_down if tree.boxes[name].children and (not seen or _drawn_open(tree, path[name]))]
+    containers = [name for name in top_down if tree.boxes[name].children and (not seen or not name or tree.boxes[name].open)]
     for name in containers:
         box = tree.boxes[name]
         box.links, box.entries, box.exits, box.rows = [], [], [], []
     _link(graph, tree, path, containers)
     _arrange(graph, tree, path, containers, limit)
+    known = set(containers)
     for name in containers:
-        _turn(tree, name, set(containers))
+        _turn(tree, name, known)
 
 
-def _drawn_open(tree: Tree, path: tuple[int, ...]) -> bool:
-    return all(tree.boxes[name].open for name in path[1:])
-
-
-def _paths(tree: Tree) -> dict[int, tuple[int, ...]]:
-    """For each box that hangs on the whole picture the boxes around it, outermost first, and itself."""
+def _paths(tree: Tree, seen: bool) -> dict[int, tuple[int, ...]]:
+    """For each box that hangs on the whole picture (or is seen in it) the boxes around it, outermost first, and itself."""
     path: dict[int, tuple[int, ...]] = {0: (0,)} if tree.boxes else {}
     waiting = list(path)
     for name in waiting:  # grows while it is walked
+        if seen and name and not tree.boxes[name].open:
+            continue
         for child in tree.boxes[name].children:
             path[child] = (*path[name], child)
             waiting.append(child)
     return path
 
 
+def _way(tree: Tree, path: dict[int, tuple[int, ...]], box: int) -> tuple[int, ...]:
+    """The path of a box, or of the innermost around it that has one."""
+    while box >= 0 and box not in path:
+        box = tree.boxes[box].parent
+    return path.get(box, ())
+
+
 def _link(graph: Graph, tree: Tree, path: dict[int, tuple[int, ...]], containers: list[int]) -> None:
     """Each edge becomes part of one link in the innermost box that holds both ends, and of one in each box that it leaves or enters."""
     inside: dict[int, dict[tuple[int, int], list[int]]] = {name: {} for name in containers}
-    paths = [path.get(box, ()) for box in tree.of_node]
+    paths = [_way(tree, path, box) for box in tree.of_node]
     for number, edge in enumerate(graph.edges):
         source, target = paths[edge.source], paths[edge.target]
         if not source or not target or source == target:
@@ -67,8 +73,7 @@ def _link(graph: Graph, tree: Tree, path: dict[int, tuple[int, ...]], containers
         while source[depth] == target[depth]:
             depth += 1
         ends = (code(CHILD, source[depth]), code(CHILD, target[depth]))
-        if source[depth - 1] in inside:
-            inside[source[depth - 1]].setdefault(ends, []).append(number)
+        inside[source[depth - 1]].setdefault(ends, []).append(number)
     for name in containers:
         depth = len(path[name])
         box = tree.boxes[name]

@@ -32,9 +32,10 @@ step, in one order. Sizes of closed boxes are those of ``size.py``. All x of ste
    the middle of the two centres, brought into the overlap; else the other end's centre, brought into its own span. Then, first for
    all lower borders, then for all upper ones: the ends at one closed child's border, ordered by wish (equal ones by their turn), are
    ``spread`` with the distance min(APART, span / (ends - 1)) and weight 1, and the n-th is brought between low + n * distance and
-   high - (last - n) * distance. The points of a line: the lower border of its source (of an entry
-   the upper border of the box, where x is at least ``header`` - PADDING + CLEAR, else the entry itself); for each step the end of the upper row and
-   the begin of the lower row; the upper border of its target. Points with equal x are joined by a straight line, others by a curve.
+   high - (last - n) * distance. The points of a line: the lower border of its source (of an entry: the upper border of the box where
+   x is at least ``header`` - PADDING + CLEAR, so that no line runs through the name, else the entry itself); for each step the end of
+   the upper row and the begin of the lower row; the upper border of its target. Points with equal x are joined by a straight line,
+   others by a curve.
 """
 
 from __future__ import annotations

@@ -51,6 +51,15 @@ def open_by_need(graph: Graph, tree: Tree, budget: int) -> list[list[int]]:
     return chosen
 
 
+def open_to_marks(graph: Graph, tree: Tree) -> None:
+    """In the boxes that are open open the ways to the roots of findings; a closed neighbour stays closed."""
+    for mark in tree.boxes[0].marks:
+        node = graph.nodes[mark]
+        way = above(tree, tree.of_node[mark])[1:]  # without the whole
+        if way and node.mark is not None and node.mark.root and tree.boxes[way[0]].open:
+            _opened(tree, way, 0)
+
+
 def _opened(tree: Tree, found: list[int], shown: int) -> int:
     for b in found:
         tree.boxes[b].open = True

@@ -8,7 +8,7 @@ from ..model import Graph, Tree
 from .boxes import boxes
 from .choose import check_only, focus_on, only_lost
 from .groups import fold_chains, fold_long, fold_regions
-from .opening import open_by_need, open_levels
+from .opening import open_by_need, open_levels, open_to_marks
 from .parts import Part, Work, containers, work
 from .places import find_lines, homes, place_sources
 from .repeats import fold_repeats, sign, split_rounds
@@ -33,6 +33,7 @@ def fold(graph: Graph, *, depth: int | None = None, focus: str | None = None, on
     tree, parts = _fold(graph, shown, budget)
     if focus is not None:
         tree = focus_on(graph, tree, parts, focus)
+        open_to_marks(graph, tree)
     tree.left_out[:0] = left_out
     if depth is None and focus is None:
         _open_in_sight(graph, tree, budget)

@@ -6,7 +6,7 @@ from ..model import Box, Node, Tree
 from .parts import Part, Work, inside, plural, short
 
 FEW = 3  # names on a box of several operations
-CHAIN, LETTERS = 36, 26  # … in so many letters: alone as a label; where how much is folded has to fit beside them
+CHAIN, LETTERS = 38, 26  # … in so many letters: alone as a label; where how much is folded has to fit beside them
 LISTED = 4  # parameters of a layer that are written on its box
 LAYER = 40  # letters of that list; a longer one would be cut in its middle
 LEAF = 3  # a module of so few operations is a layer: its parameters are written on it
@@ -176,8 +176,12 @@ def relative(path: str, around: str) -> str:
 def listed(names: list[str], letters: int = LETTERS) -> str:
     """The first names, as many as have room; always one."""
     many = min(FEW, len(names))
-    while many > 1 and len(", ".join(names[:many])) > letters:
+    while many > 1 and len(_first(names, many)) > letters:
         many -= 1
+    return _first(names, many)
+
+
+def _first(names: list[str], many: int) -> str:
     return ", ".join(names[:many]) + (", …" if len(names) > many else "")
 
 

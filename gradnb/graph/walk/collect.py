@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from ...errors import UsageError
-from .autograd import sequence, variable
+from .autograd import operation, sequence, variable
+from .guess import PASSES_ON
 
 
 def named(tensors: Any) -> list[tuple[str, torch.Tensor]]:
@@ -89,4 +90,24 @@ class Behind:
                 waiting[user] -= 1
                 if not waiting[user]:
                     heapq.heappush(ready, (sequence(user), next(count), user))
-        return order
+        return self._parameters_late(order)
+
+    def _parameters_late(self, order: list[Any]) -> list[Any]:
+        """What only gives a parameter another form moves to its first use: a linear layer transposes its weight before its input."""
+        forms: set[Any] = set()
+        for node in order:
+            sources = self.inputs[node]
+            if len(sources) == 1 and (sources[0] in self.leaf_of or sources[0] in forms) and operation(node)[0] in PASSES_ON:
+                forms.add(node)
+        settled: dict[Any, None] = {}
+        for node in order:
+            if node not in forms:
+                for source in self.inputs[node]:
+                    chain = []
+                    while source in forms and source not in settled:
+                        chain.append(source)
+                        source = self.inputs[source][0]
+                    settled.update(dict.fromkeys(reversed(chain)))
+                settled[node] = None
+        settled.update(dict.fromkeys(order))  # forms that nothing uses
+        return list(settled)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 # What only hands a parameter on in another form.
-_PASSES_ON = frozenset(
+PASSES_ON = frozenset(
     "t transpose permute view reshape expand unsqueeze squeeze to to_copy slice select split split_with_sizes chunk unbind clone alias "
     "as_strided".split()
 )
@@ -74,7 +74,7 @@ def _uses(steps: Sequence[Step]) -> tuple[list[list[int]], set[int]]:
     for i, step in enumerate(steps):
         own = [*step.leaves, *(leaf for source in step.inputs if source in passed for leaf in uses[source])]
         uses.append(list(dict.fromkeys(own)))
-        if step.label in _PASSES_ON and own and len(step.inputs) + len(step.leaves) == 1:
+        if step.label in PASSES_ON and own and len(step.inputs) + len(step.leaves) == 1:
             passed.add(i)
     return uses, passed
 

@@ -6,10 +6,10 @@ from ..view import View
 from ._numbers import words
 
 UP = frozenset(
-    "acc accuracy accuracies f1 fscore auc auroc map ap precision recall iou miou dice bleu rouge meteor ndcg mrr hits r2 em exact "
-    "psnr ssim solved success winrate score metric top1 top5".split()
+    "acc accuracy accuracies f1 fscore auc auroc map ap precision recall iou miou dice bleu rouge meteor ndcg mrr hits r2 "
+    "psnr ssim winrate score metric top1 top5".split()
 )
-"""What a higher value is better of."""
+"""What a higher value is better of. Not "exact match" or "solved": all or nothing, they stay at 0 long after the loss has begun to fall."""
 DOWN = frozenset("error errors wer cer mae rmse fid perplexity ppl".split())
 """What a lower value is better of."""
 REWARD = frozenset("reward rewards return returns".split())

@@ -87,10 +87,7 @@ def number(value: float) -> str:
 
 def groups(view: View) -> dict[str, list[int]]:
     """The layers' numbers by sub-model."""
-    found: dict[str, list[int]] = {}
-    for index, layer in enumerate(view.layers):
-        found.setdefault(layer.model, []).append(index)
-    return found
+    return dict(view.by_model)
 
 
 def named(model: str) -> str:

@@ -101,6 +101,7 @@ def _sign(view: View, key: str, indices: list[int], asked: list[int], text: str,
         [view.layers[i].name for i in indices],
         {"norm": 0.0, "steps": steps, "parameters_missing": missing, "parameters": tensors, "share_of_model": share},
         f"{text}: {how} at the last {steps} optimizer steps{why}",
+        since=min(view.last_steps("norm", WINDOW)) if view.count <= WINDOW else None,
         severity=severity,
         advice="Initialise the weights at random: `nn.init.kaiming_normal_` or the module's own reset_parameters()." if at_zero else None,
     )

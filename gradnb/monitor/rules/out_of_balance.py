@@ -45,7 +45,7 @@ def check(view: View) -> Iterator[Sign]:
         top = max((median(values) for values in typical.values()), default=0.0)
         slow = [i for i, values in typical.items() if 0 < max(values) < SLOW and top > max(FAST, RATIO * max(values))]
         if slow:
-            lowest = min(median(typical[i]) for i in slow)
+            lowest = min(max(typical[i]) for i in slow)
             fastest = max(typical, key=lambda i: median(typical[i]))
             yield Sign(
                 f"out-of-balance:{model}",

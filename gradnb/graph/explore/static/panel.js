@@ -44,7 +44,7 @@ export function panel(picture, goTo) {
     if (!hot) return;
     code.scrollTop = hot.offsetTop - code.clientHeight / 2 + 10;
     const mark = hot.querySelector("mark"), over = mark.offsetLeft + mark.offsetWidth + 14 - code.clientWidth;
-    if (over > 0) code.scrollLeft = Math.min(over, mark.offsetLeft - 56); // as much of it as there is room for, its beginning in any case
+    if (over > 0 && mark.offsetLeft > 0.45 * code.clientWidth) code.scrollLeft = Math.min(over, mark.offsetLeft - 56); // as much of it as there is room for, its beginning in any case
   }
 
   function codeOf(graph, place, also, lost) {

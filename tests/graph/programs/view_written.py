@@ -1,0 +1,31 @@
+"""A tensor is written through views of it."""
+
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(6, 6)
+        self.b = nn.Linear(6, 2)
+
+    def forward(self, x):
+        y = self.a(x)
+        z = y.clone()
+        z[:, 2:4].mul_(3)
+        z[0] = y[1]
+        v = z.view(2, -1)
+        v.add_(1)
+        return self.b(z)
+
+
+net = Net()
+opt = torch.optim.SGD(net.parameters(), lr=0.1)
+for _ in range(2):
+    opt.zero_grad()
+    loss = net(torch.randn(4, 6)).pow(2).mean()
+    loss.backward()
+    opt.step()

@@ -1,0 +1,16 @@
+"""zero_grad behind the step."""
+
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+net = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 2))
+opt = torch.optim.SGD(net.parameters(), lr=0.1)
+for step in range(2):
+    loss = net(torch.randn(4, 6)).pow(2).mean()
+    loss.backward()
+    opt.step()
+    opt.zero_grad()
+loss = net(torch.randn(4, 6)).pow(2).mean()
+loss.backward()
+opt.zero_grad()
