@@ -71,13 +71,13 @@ class Picture:
     @cached_property
     def tree(self) -> Tree:
         """How the graph of the chosen step is folded into boxes."""
-        return self.fold_of(self.graph)
+        return self.fold_of(self.graph, seen=True)
 
-    def fold_of(self, graph: Graph) -> Tree:
-        """The boxes of another step, by the same choice."""
+    def fold_of(self, graph: Graph, *, seen: bool = False) -> Tree:
+        """The boxes of a step, by the same choice; with ``seen`` only those that are open at first know what stands where in them."""
         from .fold.tree import fold
 
-        return fold(graph, depth=self.depth, focus=self.focus, only=self.only, budget=self.budget)
+        return fold(graph, depth=self.depth, focus=self.focus, only=self.only, budget=self.budget, seen=seen)
 
     def fold(self, *, depth: int | None = None, focus: str | None = None, only: str | None = None, step: int | None = None) -> "Picture":
         """The same graph shown otherwise.

@@ -15,7 +15,7 @@ from gradnb.graph.picture import Picture
 
 @pytest.fixture
 def picture(monkeypatch: pytest.MonkeyPatch) -> Picture:
-    monkeypatch.setattr(Picture, "fold_of", lambda self, one: tree(one))
+    monkeypatch.setattr(Picture, "fold_of", lambda self, one, seen=False: tree(one))
     return Picture([graph(1), graph(2, 0.5)], verdict="1 error: 1 of 3 parameters gets no gradient")
 
 

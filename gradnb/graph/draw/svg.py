@@ -59,7 +59,7 @@ def _fitting(graph: Graph, tree: Tree, width: float) -> tuple[Tree, Scene]:
         if scene.w + 2 * EDGE <= width / LEAST:
             break
         other = Tree([replace(box) for box in tree.boxes], tree.of_node, tree.left_out)
-        order(graph, other, limit)
+        order(graph, other, limit, seen=True)
         narrower = place(graph, other)
         if narrower.w < scene.w:
             tree, scene = other, narrower

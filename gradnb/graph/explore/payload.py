@@ -59,9 +59,7 @@ def payload(picture: Picture) -> dict[str, Any]:
     for graph in picture.graphs:
         if graph is picture.graph:
             first = len(steps)
-            steps.append((graph, picture.tree))
-            continue
-        try:
+        try:  # every box knows what stands where in it: it may be opened
             steps.append((graph, picture.fold_of(graph)))
         except UsageError as error:  # focus= names what another step does not have
             notes.append(f"{graph.title or 'another step'} is left out: {error}")

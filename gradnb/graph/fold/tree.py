@@ -19,13 +19,22 @@ TALL, EACH = 600.0, 30.0  # px: the picture is no taller than TALL and EACH for 
 CLOSE = 0.8  # of that, where a marked place shall catch the eye
 
 
-def fold(graph: Graph, *, depth: int | None = None, focus: str | None = None, only: str | None = None, budget: int = BUDGET) -> Tree:
+def fold(
+    graph: Graph,
+    *,
+    depth: int | None = None,
+    focus: str | None = None,
+    only: str | None = None,
+    budget: int = BUDGET,
+    seen: bool = False,
+) -> Tree:
     """The boxes of ``graph``.
 
     ``depth`` opens exactly so many levels of modules, 0 none; without it the ways to marked places are open, and small boxes while
     at most ``budget`` boxes are visible. ``focus`` (a module path such as "encoder.3", or the name of an operation, a variable or a
     parameter) shows that box open among its folded neighbours. ``only="lost"`` shows only the ways of parameters without a
-    gradient to the loss. What both leave out stands in ``Tree.left_out``, with numbers. Errors: UsageError for a name that is not
+    gradient to the loss. What both leave out stands in ``Tree.left_out``, with numbers. ``seen`` orders only the boxes that are
+    open at first: enough for a still picture, and several times faster on thousands of nodes. Errors: UsageError for a name that is not
     in the graph, and for any other ``only``.
     """
     check_only(only)
@@ -39,7 +48,7 @@ def fold(graph: Graph, *, depth: int | None = None, focus: str | None = None, on
         _open_in_sight(graph, tree, budget)
     if depth is not None:
         open_levels(tree, depth)
-    order(graph, tree)
+    order(graph, tree, seen=seen)
     return tree
 
 
