@@ -116,7 +116,8 @@ def same_places(page: Any, graph: Any, tree: Any, opened: set[int]) -> None:
 
 
 def test_boxes_stand_where_the_static_picture_has_them(page: Any, report: Any) -> None:
-    graph, tree = report.graph.graph, report.graph.tree
+    graph = report.graph.graph
+    tree = report.graph.fold_of(graph)
     opened = {i for i, one in enumerate(tree.boxes) if one.open}
     same_places(page, graph, tree, opened)
     closed = next(i for i in boxes(page) if tree.boxes[i].children and i not in opened)
@@ -126,7 +127,8 @@ def test_boxes_stand_where_the_static_picture_has_them(page: Any, report: Any) -
 
 def test_any_choice_of_open_boxes_is_laid_out_as_in_python(page: Any, report: Any) -> None:
     """Boxes and lines, to the hundredth of a pixel: the two layouts are one algorithm written twice."""
-    graph, tree = report.graph.graph, report.graph.tree
+    graph = report.graph.graph
+    tree = report.graph.fold_of(graph)
     folds, chance = [i for i, one in enumerate(tree.boxes) if one.children], random.Random(0)
     choices = [{0}, set(folds), *({0, *chance.sample(folds, len(folds) // 2)} for _ in range(8))]
     source = assets.script().replace("return explorer_js;", "return { model_js, layout_js };")
