@@ -15,8 +15,11 @@ STATES = {"ok": "ok", "none": "no gradient", "zero": "only zeros", "nan": "NaN",
 
 def clean(text: object, limit: int | None = None) -> str:
     """One printable line: control characters out (a name may hold a terminal escape), the middle elided where too long."""
+    plain = str(text)
+    if plain.isprintable():  # nearly always, and tens of thousands of times a page
+        return elide_middle(plain, limit) if limit else plain
     kept = []
-    for character in str(text):
+    for character in plain:
         if character in "\t\n\r\x0b\x0c":
             kept.append(" ")
         elif unicodedata.category(character) in ("Cc", "Cs", "Cf", "Zl", "Zp", "Cn"):

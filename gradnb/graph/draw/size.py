@@ -5,6 +5,8 @@ All lengths are pixels. Texts are measured by their characters, so that Python a
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from ...report import words
 from ..model import Box, Graph, Mark
 
@@ -22,6 +24,7 @@ BEND, PORT = 6.0, 10.0  # width of a bend; of an entry or an exit
 LABEL_LIMIT = int((WIDE - MARGIN) / LABEL)  # characters of a label that fit: 38
 
 
+@lru_cache(maxsize=8192)
 def measure(text: str) -> float:
     """The width of a line that is no label. Sums in the order of the characters, as the explorer does."""
     wide = 0.0
