@@ -183,8 +183,12 @@ def torchmortem_watch(training: Training) -> Iterator[None]:
 def torch_audit_watch(training: Training) -> Iterator[None]:
     from torch_audit import autopatch
 
-    with autopatch(training.model, training.optimizer):
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it finds
+        auditor = autopatch(training.model, optimizer=training.optimizer, every_n_steps=1, fail_level="FATAL", reporters=[])
+    try:
         yield
+    finally:
+        auditor.unpatch()
 
 
 OWN: dict[str, Callable[[Training], contextlib.AbstractContextManager]] = {
