@@ -48,7 +48,8 @@ def lost(recording: Recording) -> list[Lead]:
     explained: set[int] = set()
     for hunger in hungry(recording):
         # what another loss of these rounds feeds was cleared or is fed in turn: no cut starves it
-        fed = 0 if hunger.event is not None else _fed_by_any(graph, hunger)
+        rounds = [e for e in recording.events if e.kind == "backward" and e.ok and e.losses in hunger.losses]
+        fed = 0 if hunger.event is not None else fed_by(recording, rounds)
         todo = [n for n in hunger.parameters if n not in explained and not (fed >> n & 1 and n not in hunger.zero)]
         for losses in hunger.losses[:6]:
             if not todo:
@@ -61,14 +62,6 @@ def lost(recording: Recording) -> list[Lead]:
     merged = _merge(leads)
     recording.memo["cut leads"] = merged
     return merged
-
-
-def _fed_by_any(graph: Graph, hunger: Hunger) -> int:
-    """Bit set of the parameters that some loss of a hunger feeds."""
-    fed = 0
-    for losses in hunger.losses:
-        fed |= graph.cone(losses).fed()
-    return fed
 
 
 def _explain(graph: Graph, cone: Cone, hunger: Hunger, todo: list[int], leads: list[Lead]) -> set[int]:

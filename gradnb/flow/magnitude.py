@@ -102,21 +102,6 @@ def _negligible(recording: Recording, optimizer: int, steps: list[Event]) -> lis
     return [n for n in chosen if not _only_a_bias(recording, n, chosen)]
 
 
-def _largest(recording: Recording, steps: list[Event]) -> int:
-    """The parameter whose gradient is the largest for its number of elements."""
-    sizes = {
-        n: norm / math.sqrt(_count(recording.parameters[n])) for e in steps[:1] for n, (s, norm) in e.states.items() if s == "ok" and norm
-    }
-    return max(sizes, key=lambda n: sizes[n], default=-1)
-
-
-def _apart(way: list[Step], other: list[Step]) -> list[Step]:
-    """What is left of a way from where it parts with another: a fall that both share makes neither small beside the other."""
-    shared = {step.stage for step in other}
-    start = next((i for i, step in enumerate(way) if step.stage not in shared), len(way))
-    return way[start:]
-
-
 def _only_a_bias(recording: Recording, number: int, small: list[int]) -> bool:
     """A bias whose weight learns: in front of a softmax or a normalisation its gradient is zero up to rounding."""
     prefix = recording.parameters[number].name.rpartition(".")[0]

@@ -18,7 +18,6 @@ _SUFFIX = re.compile(r"Backward\d*$")
 class Step:
     """One node on the way; ``gain`` is the change of the gradient's L2 norm there, in powers of ten."""
 
-    stage: int
     position: int  # which of the node's inputs the way comes from
     op: int
     kind: str  # the node's name without "Backward0"
@@ -81,7 +80,7 @@ class Ways:
             arrived = stages[at].came if stages[at].came > 0 else sent
             if stage.came <= 0 or not math.isfinite(stage.came):
                 break
-            steps.append(Step(number, position, stage.op, _SUFFIX.sub("", stage.node), math.log10(sent / stage.came)))
+            steps.append(Step(position, stage.op, _SUFFIX.sub("", stage.node), math.log10(sent / stage.came)))
             if math.isfinite(arrived):
                 shares.append((len(steps) - 1, math.log10(arrived / sent)))
             at = number

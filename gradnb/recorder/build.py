@@ -50,7 +50,7 @@ def build(recorder: "Recorder") -> Recording:
     _events(recorder, recording, places, nodes)
     _losses(recorder, recording, places)
     _births(recorder, recording, places, nodes)
-    numeric(recorder, recording, places)
+    numeric(recorder, recording, places, nodes)
     _holders(recorder, recording, places)
     _after_the_error(recorder, recording, places, nodes)
     census = recorder.census

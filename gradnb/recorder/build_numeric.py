@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 STAGES = 60_000  # of all profiles together
 
 
-def numeric(recorder: "Recorder", recording: Recording, places: Places) -> None:
+def numeric(recorder: "Recorder", recording: Recording, places: Places, nodes: Spans) -> None:
     """Fill in ``nonfinite``, ``escaped``, ``profiles`` and ``inits``."""
     watch = recorder.nonfinite
     for births, into in ((watch.births, recording.nonfinite), (watch.escaped, recording.escaped)):
@@ -25,7 +25,6 @@ def numeric(recorder: "Recorder", recording: Recording, places: Places) -> None:
             if birth.phase == "late":
                 stack = places.stack(watch.late_sites)
             into.append(dataclasses.replace(birth, stack=stack))
-    spans = Spans((op.first_node, op.last_node, i) for i, op in enumerate(recording.ops))
     for scan in recorder.backward.scans:
         if sum(len(p.stages) for p in recording.profiles) + len(scan.nodes) > STAGES:
             break
@@ -34,7 +33,7 @@ def numeric(recorder: "Recorder", recording: Recording, places: Places) -> None:
             parameter = scan.parameters.get(number, -1)
             came = seen.came if seen.came is not None else -2.0
             profile.stages.append(
-                Stage(seen.name, spans.op(seen.sequence), tuple(seen.edges), came, tuple(seen.went), parameter, seen.sequence, seen.note)
+                Stage(seen.name, nodes.op(seen.sequence), tuple(seen.edges), came, tuple(seen.went), parameter, seen.sequence, seen.note)
             )
         recording.profiles.append(profile)
     recording.weights = {n: norm for n, norm in recorder.gradients.prints.items() if norm is not None}

@@ -8,6 +8,22 @@ import torch
 from tests.flow.program import check
 
 BROKEN = {
+    "what backward(inputs=) kept a gradient from is not fed by that loss": (
+        "detach",
+        """
+        g, d = nn.Linear(4, 3), nn.Linear(3, 1)
+        og, od = torch.optim.SGD(g.parameters(), lr=0.1), torch.optim.SGD(d.parameters(), lr=0.1)
+        for _ in range(2):
+            od.zero_grad()
+            loss_d = d(g(x)).pow(2).mean()
+            loss_d.backward(inputs=list(d.parameters()))
+            od.step()
+            og.zero_grad()
+            loss_g = d(g(x).detach()).mean()  # <- here
+            loss_g.backward()
+            og.step()
+        """,
+    ),
     "a write through data is a cut although the memory is shared": (
         "data",
         """

@@ -10,6 +10,7 @@ from ..cuts import graph_of, loss_text
 from ..graph import Cone
 from ..lead import Lead
 from ..places import locate
+from ..rounds import held
 from .carried import Kept, kept
 from .history import RANK, Crossing, apart, crossing, failed, history, keeps, late, relate, shared
 from .sources import behind
@@ -161,10 +162,6 @@ def _targets(recording: Recording, event: Event) -> int:
         if before.kind == "zero_grad":
             found |= held(recording, before.optimizer) if before.optimizer is not None else sum(1 << n for n in set(before.numbers))
     return found
-
-
-def held(recording: Recording, optimizer: int) -> int:
-    return sum(1 << n for n in {n for g in recording.optimizers[optimizer].groups for n in g})
 
 
 def _moved_between(recording: Recording, event: Event, found: Crossing) -> bool:

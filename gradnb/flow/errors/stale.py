@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...recorder.recording import Event, Location, Recording
 from ..cuts import graph_of, loss_text
 from ..lead import Lead
-from .again import held
+from ..rounds import held
 from .carried import kept
 from .history import Crossing, crossing, history, relate, shared
 
@@ -19,6 +19,8 @@ def stale(recording: Recording) -> list[Lead]:
     found: dict[tuple, Lead] = {}
     last: dict[tuple[int, ...], int] = {}
     rounds: dict[tuple[int, ...], int] = {}
+    # a view of a parameter, such as a transposed weight, moves with the parameter
+    views = {value.group for value in recording.values if value.parameter >= 0}
     for position, event in enumerate(recording.events):
         if event.kind != "backward" or not event.ok or not event.losses:
             continue
@@ -28,19 +30,17 @@ def stale(recording: Recording) -> list[Lead]:
         if before < 0 or rounds[event.stack] > ROUNDS:
             continue
         steps = [e for e in recording.events[before:position] if e.kind == "step" and e.ok and e.optimizer is not None]
-        lead = _between(recording, recording.events[before], event, steps) if steps else None
+        lead = _between(recording, recording.events[before], event, steps, views) if steps else None
         if lead is not None and lead.location is not None:
             found.setdefault((lead.location.filename, lead.location.line), lead)
     return list(found.values())[:2]
 
 
-def _between(recording: Recording, before: Event, event: Event, steps: list[Event]) -> Lead | None:
+def _between(recording: Recording, before: Event, event: Event, steps: list[Event], views: set[int]) -> Lead | None:
     graph = graph_of(recording)
     cone = graph.cone(event.losses)
     mine = history(cone)
     both = shared(recording, mine, history(graph.cone(before.losses)))
-    # a view of a parameter, such as a transposed weight, moves with the parameter
-    views = {value.group for value in recording.values if value.parameter >= 0} if both else set()
     found = crossing(recording, cone, {v for v in both if recording.values[v].group not in views}, mine, before)
     if found is None:
         return None
