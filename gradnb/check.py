@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager, suppress
-from inspect import CO_OPTIMIZED
 from types import CodeType, TracebackType
 from typing import TYPE_CHECKING, Any, Iterator, Literal
 
 from .errors import UsageError
-from .recorder.frames import Frames, user_frame
+from .recorder.frames import Frames, user_frame, visible_names
 from .recorder.recorder import Recorder
 from .report.assemble import fill
 from .report.report import Report
@@ -218,11 +217,7 @@ class _Names(dict):
             frame = frame.f_back
         if frame is None:
             return self._globals.items()
-        snapshot = frame.f_locals
-        names = {**self._globals, **snapshot}
-        if sys.version_info < (3, 13) and self._code.co_flags & CO_OPTIMIZED:
-            snapshot.clear()  # Python keeps this copy with the frame, and what the user deletes would live on in it
-        return names.items()
+        return visible_names(frame).items()
 
 
 def _cells() -> dict[str, int]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import sys
 import weakref
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +9,7 @@ from typing import Any
 import torch
 
 from ..errors import UsageError
-from ..recorder.frames import Frames, user_frame
+from ..recorder.frames import Frames, user_frame, visible_names
 from ..recorder.roots import unwrapped
 from ..report.report import Report
 from .forward import forward
@@ -61,16 +59,7 @@ def graph(
 def callers_names(depth: int = 2) -> Mapping[str, Any]:
     """What the code around the call can see: its locals over its globals."""
     frame = user_frame(Frames(), depth)
-    if frame is None:
-        return {}
-    here = frame.f_locals
-    if here is frame.f_globals:
-        return here
-    found = {**frame.f_globals, **here}
-    # Up to Python 3.12 the frame of a function keeps this copy of its names, and what it holds would outlive a `del`.
-    if frame.f_code.co_flags & inspect.CO_OPTIMIZED and type(here) is dict and sys.getrefcount(here) <= 3:
-        here.clear()
-    return found
+    return visible_names(frame) if frame is not None else {}
 
 
 def draw(
@@ -137,7 +126,7 @@ def _of_module(module: torch.nn.Module, inputs: Any, names: Mapping[str, Any]) -
         picture = report.graph
         if any(_took_part(graph, path, module) for graph in picture.graphs):
             step = next(i for i, graph in enumerate(picture.graphs, 1) if _took_part(graph, path, module))
-            return picture.fold(step=step) if step != 1 else picture, (path if "." in path or _several(picture.graph) else None)
+            return picture.fold(step=step) if step != picture.step else picture, (path if "." in path or _several(picture.graph) else None)
     return Picture([outline(module, path)]), None
 
 

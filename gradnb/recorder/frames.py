@@ -10,7 +10,10 @@ import linecache
 import os
 import sys
 import sysconfig
+from collections.abc import Mapping
+from inspect import CO_OPTIMIZED
 from types import CodeType, FrameType, TracebackType
+from typing import Any
 
 import torch
 
@@ -179,3 +182,16 @@ class Places:
         cell = self.cells.get(filename)
         file = None if cell is not None else filename
         return Location(cell, file, line, function, text, end_line, column, end_column, filename)
+
+
+def visible_names(frame: FrameType) -> Mapping[str, Any]:
+    """What the code of a frame can see: its locals over its globals."""
+    here = frame.f_locals
+    if here is frame.f_globals:
+        return here
+    found = {**frame.f_globals, **here}
+    # Up to Python 3.12 the frame of a function keeps this copy of its names, and what it holds would outlive a `del`; but locals()
+    # that the user has kept is the same dict.
+    if frame.f_code.co_flags & CO_OPTIMIZED and type(here) is dict and sys.getrefcount(here) <= 3:
+        here.clear()
+    return found

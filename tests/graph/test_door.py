@@ -121,6 +121,21 @@ def test_a_model_of_the_last_report_is_shown_from_near() -> None:
     assert picture.focus == "model.encoder" and picture.graph is report.graph.graph
 
 
+def test_a_model_that_ran_only_in_an_earlier_step_is_shown_there() -> None:
+    first, second = Net(), Net()
+    with gradnb.check(namespace={"first": first, "second": second}) as report:
+        for name, model in (("first", first), ("second", second)):
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+            hidden = model.encoder(torch.randn(2, 4))
+            if name == "second":
+                hidden = hidden.detach()
+            model.head(hidden).sum().backward()
+            optimizer.step()
+    assert report.graph.step == 2, "the finding is in the second step"
+    seen = gradnb.graph(first)
+    assert seen.step == 1 and any(node.module.startswith("first") for node in seen.graph.nodes)
+
+
 def test_a_model_that_did_not_run_is_its_modules_and_parameters() -> None:
     other = Net()
     other.head.weight.requires_grad_(False)

@@ -57,3 +57,16 @@ def test_a_model_that_was_thrown_away_unused_is_not_in_the_table() -> None:
         assert sum(p.numel() for p in Net().parameters()) == 19
         train(Net())
     assert len(report.parameters) == 4
+
+
+def test_locals_that_the_user_keeps_stay_whole() -> None:
+    def kept() -> tuple[dict[str, object], Report]:
+        net = Net()
+        mine = locals()
+        with gradnb.check() as report:
+            train(net)
+        return mine, report
+
+    mine, report = kept()
+    assert isinstance(mine["net"], Net)
+    assert names(report) == NAMES
