@@ -242,7 +242,7 @@ def _widest(report: Report) -> str:
 def _happened(report: Report) -> str:
     passes = sum(1 for step in report.steps if step.kind == "backward")
     steps = sum(1 for step in report.steps if step.kind == "step")
-    return f"What happened ({passes} backward {'pass' if passes == 1 else 'passes'}, {words.count(steps, 'optimizer step')})"
+    return f"What happened ({words.count(passes, 'backward pass')}, {words.count(steps, 'optimizer step')})"
 
 
 def _events(report: Report, limits: Limits) -> str:

@@ -62,7 +62,7 @@ def _dedent(lines: list[str]) -> list[str]:
 
 
 def count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}{'es' if noun.endswith('s') else 's'}"
 
 
 def norm(value: float | None) -> str:

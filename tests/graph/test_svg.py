@@ -178,6 +178,9 @@ def test_a_picture_of_one_node_and_an_empty_one() -> None:
     graph, tree = drawn(["loss"], "", loss={"value": 0.5})
     assert "value 0.5" in titles(draw(graph, tree))[0]
     assert parsed(draw(Graph(), Tree())).get("aria-label") == "Graph: nothing in it."
+    assert "2 losses" in (
+        parsed(draw(*drawn(["loss", "loss2"], "", loss={"kind": "loss"}, loss2={"kind": "loss"}))).get("aria-label") or ""
+    )
 
 
 def test_it_has_colours_of_its_own_where_it_stands_alone() -> None:
