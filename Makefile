@@ -35,6 +35,7 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/recorder.py --check
 	$(BIN)/python benchmarks/graph.py --check
 	$(BIN)/python benchmarks/monitor.py --check
+	$(BIN)/python benchmarks/checkpoint.py --check
 
 score: $(VENV)/.core
 	@if [ -f $(CASES)/score.py ]; then $(BIN)/python $(CASES)/score.py $(CASES) --fast --show; \

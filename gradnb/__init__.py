@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 from .check import check, last_report
+from .checkpoint import Checkpointer
 from .diagnoses import explain
 from .errors import GradientError, GradientFlowError
 from .machine import environment
@@ -21,6 +22,7 @@ else:
     from . import graph  # a package that can be called: importing a part of it would put it over a function of this name
 
 __all__ = [
+    "Checkpointer",
     "GradientError",
     "GradientFlowError",
     "Monitor",

@@ -6,8 +6,8 @@ import importlib
 import inspect
 import pkgutil
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from types import ModuleType
 from typing import Any
 
@@ -134,6 +134,13 @@ def own_rule(check: Callable[[View], Any], text: str, name: str, severity: str, 
     return Rule(name, signs, severity, threshold="the user's own", source="monitor.rule()", reason=text, advice=advice)
 
 
+def read_flags(state: Mapping[str, Any]) -> tuple[list[Flag], dict[tuple[str, str], int]]:
+    """What ``Engine.state()`` gave, for ``Engine.restore``; KeyError, TypeError or ValueError where it is something else."""
+    names = [one.name for one in fields(Flag)]
+    flags = [Flag(**{name: saved[name] for name in names}) for saved in state["flags"]]
+    return flags, {(str(rule), str(key)): int(count) for rule, key, count in state["quiet"]}
+
+
 @dataclass
 class Engine:
     """Runs the rules over a history. An error inside a rule becomes one note and switches that rule off."""
@@ -186,6 +193,20 @@ class Engine:
             self._quiet.pop(key, None)
         self._view.forget()  # the rows it holds are large
         return raised
+
+    def state(self) -> dict[str, Any]:
+        """The flags, and for how many checks those that go on were not seen."""
+        quiet = [[*key, count] for key, count in self._quiet.items()]
+        return {"flags": [flag.to_dict() for flag in self.flags], "quiet": quiet}
+
+    def restore(self, flags: list[Flag], quiet: dict[tuple[str, str], int]) -> None:
+        """Go on with these in place of its own: what is seen again is the same flag."""
+        self.flags[:] = flags
+        self._open = {(flag.rule, flag.key): flag for flag in flags if flag.active}
+        self._ended = {(flag.rule, flag.key): flag for flag in flags if not flag.active}
+        self._quiet = quiet
+        self._checked = self.history.count
+        self._view.forget()
 
     def _reopen(self, key: tuple[str, str], step: int) -> None:
         """What ended a short while ago and is back was there all the time: no new flag for each swing of a noisy loss."""

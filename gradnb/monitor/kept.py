@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item", bound=Any)  # carries ``count``: how many items it stands for
@@ -22,9 +22,6 @@ class Kept(Generic[Item]):
     def newest(self) -> Item | None:
         return self._recent[-1] if self._recent else None
 
-    def __len__(self) -> int:
-        return len(self._blocks) + len(self._recent)
-
     def __iter__(self) -> Iterator[Item]:
         yield from self._blocks
         yield from self._recent
@@ -32,6 +29,15 @@ class Kept(Generic[Item]):
     def backwards(self) -> Iterator[Item]:
         yield from reversed(self._recent)
         yield from reversed(self._blocks)
+
+    def restore(self, items: Sequence[Item]) -> None:
+        """Go on with what another one kept."""
+        whole = 0
+        while whole < min(self._whole, len(items)) and items[-1 - whole].count == 1:
+            whole += 1
+        many = len(items) - whole
+        self._blocks, self._recent = list(items[:many]), deque(items[many:])
+        self._length = max((block.count for block in self._blocks), default=1)
 
     def add(self, item: Item) -> None:
         self._recent.append(item)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -134,6 +134,10 @@ class Watched:
                     self._idle.add(label)
                     found.append(label)
         return found
+
+    def told_idle(self, labels: Iterable[str]) -> None:
+        """These were told before."""
+        self._idle.update(labels)
 
     def layer_name(self, label: str, name: str) -> str:
         """What the layer of the parameter ``name`` is called."""

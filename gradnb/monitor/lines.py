@@ -18,8 +18,6 @@ from .summary import number, plain
 
 CHART, GAP = 50, 16  # height of a chart, and of the space above it
 ORANGE = "#E69F00"
-_MADE = ("global_norm", "clipped_norm", "scale", "lr")
-_PREFIXES = ("gate:", "lr.", "dead:", "saturated:")
 # Blue, and on a dark page a lighter one; a front end that knows no color-mix keeps the blue.
 _INK = f'stroke="{BLUE}" style="stroke:color-mix(in srgb,{BLUE} 75%,currentColor)" stroke-width="1.8" fill="none"'
 _BAND = f'fill="{BLUE}" fill-opacity=".25"'
@@ -34,8 +32,7 @@ def label(name: str, limit: int = 60) -> str:
 
 def logged(history: History) -> list[str]:
     """The names of the user's own series, the loss first."""
-    own = [name for name in history.names if name not in _MADE and not name.startswith(_PREFIXES)]
-    return sorted(own, key=lambda name: (name != "loss", "loss" not in name.lower()))
+    return sorted(history.logged, key=lambda name: (name != "loss", "loss" not in name.lower()))
 
 
 def shown(history: History) -> list[str]:

@@ -89,9 +89,8 @@ def read(norms_of: Sequence[Tensor], numbers: Sequence[Tensor] = (), first: Call
     ``first(part)`` writes a part of the tensors just before that part is read, so that it is still in the processor's cache.
     """
     with unseen():
-        plain = [value.detach() for value in numbers]
-        tensors = list(norms_of)
-        simple = {tensor.dtype for tensor in tensors} == {torch.float32} and {type(tensor) for tensor in tensors} <= _PLAIN
+        tensors, others = list(norms_of), [value.detach() for value in numbers]
+        simple = _simple(tensors)
         norms: list[Tensor] = []
         if first is not None:
             for part in _parts(tensors) if simple else (slice(None),):
@@ -99,9 +98,14 @@ def read(norms_of: Sequence[Tensor], numbers: Sequence[Tensor] = (), first: Call
                 norms += torch._foreach_norm(tensors[part]) if simple else ()
         if simple:
             with contextlib.suppress(RuntimeError, NotImplementedError):  # sparse, or on several devices
-                stacked = torch.stack([*(norms or torch._foreach_norm(tensors)), *plain])
+                stacked = torch.stack([*(norms or torch._foreach_norm(tensors)), *others])
                 return Reading([(None, *_start(stacked))], len(stacked))
-        return _grouped(tensors, plain)
+        return _grouped(tensors, others)
+
+
+def _simple(tensors: Sequence[Tensor]) -> bool:
+    """Whether one fused call measures them all, in the precision that is wanted."""
+    return {tensor.dtype for tensor in tensors} == {torch.float32} and {type(tensor) for tensor in tensors} <= _PLAIN
 
 
 def _parts(tensors: Sequence[Tensor]) -> Iterator[slice]:
@@ -207,7 +211,13 @@ def fit(buffers: Sequence[Tensor], tensors: Sequence[Tensor]) -> bool:
     """Whether the buffers can take copies of the tensors."""
     if len(buffers) != len(tensors):
         return False
-    return all(one.shape == (now := local(tensor)).shape and one.dtype == now.dtype for one, tensor in zip(buffers, tensors))
+    now = map(local, tensors)
+    return all(one.shape == other.shape and one.dtype == other.dtype and one.device == other.device for one, other in zip(buffers, now))
+
+
+def cheap(copies: Sequence[Tensor]) -> bool:
+    """Whether ``moved_and_copied`` knows them."""
+    return _simple(copies) and all(one.device.type == "cpu" and one.layout is torch.strided for one in copies)
 
 
 def moved(before: list[Tensor], tensors: Sequence[Tensor]) -> Reading:
@@ -215,6 +225,25 @@ def moved(before: list[Tensor], tensors: Sequence[Tensor]) -> Reading:
     with unseen():
         mine = [local(tensor) for tensor in tensors]
         return read(before, first=lambda part: torch._foreach_sub_(before[part], mine[part]))
+
+
+def moved_and_copied(before: list[Tensor], tensors: Sequence[Tensor]) -> tuple[Reading, Reading]:
+    """``moved`` and then ``copied`` into ``before``, in one go through the memory; for float32 on the CPU."""
+    moves: list[float] = []
+
+    def turn(part: slice) -> None:
+        here = before[part]
+        torch._foreach_sub_(here, mine[part])
+        reading = Reading.of([norm.item() for norm in torch._foreach_norm(here)])
+        reading.settle(here)  # as long as the differences are there
+        moves.extend(reading.values())
+        torch._foreach_copy_(here, mine[part])
+
+    with unseen():
+        mine = [local(tensor) for tensor in tensors]
+        norms = read(before, first=turn)
+    norms.settle(before)
+    return Reading.of(moves), norms
 
 
 def local(tensor: Tensor) -> Tensor:

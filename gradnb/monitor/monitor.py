@@ -8,7 +8,7 @@ import sys
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
 from ..errors import UsageError
-from . import summary
+from . import state, summary
 from .activations import Activations
 from .flags import Engine, Flag
 from .forms import Forms
@@ -136,6 +136,27 @@ class Monitor(Forms):
         """All flags so far, the oldest first; ``flag.active`` says whether it still goes on."""
         return self._engine.flags
 
+    def state_dict(self) -> dict[str, Any]:
+        """What it knows as plain data (dicts, lists, strings, numbers, None), about 2 MB at most, for a checkpoint.
+
+        History, events, gates, flags and the step count; not the rules of your own and not what was passed to a board. Of so many layers
+        that they would take more, older steps are put together in longer blocks. Under ``torch.distributed`` each rank has its own.
+        """
+        self.flush()
+        return state.of(self)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from ``state_dict()`` of an earlier monitor, in place of what this one knows: steps count on, and a flag that was active
+        stays the same flag.
+
+        Layers are matched by name; those that are new or missing are named in ``history.events``. Raises UsageError for what is no such
+        state, and changes nothing then.
+        """
+        self.flush()
+        self._refresh(True, self.history.step)  # what the restored model trains, too
+        state.into(self, state_dict)
+        self._show(at_once=True)
+
     def flush(self) -> None:
         """Take in what is still on its way from the GPU or from other ranks. It may wait for the GPU."""
         try:
@@ -203,7 +224,7 @@ class Monitor(Forms):
         if round not in self._queue:
             self._queue.append(round)
         self._drain()
-        self._probe.stepped(round.step)
+        self._probe.stepped(round.step - self._recorder.start)
 
     def _skipped(self, step: int) -> None:
         self.history.event(step, "skipped", f"GradScaler left step {step} out: a gradient was infinite or NaN")

@@ -163,10 +163,10 @@ class Ranks:
                 if odd and (rank, kind) not in self._named:
                     self._named.add((rank, kind))
                     others = "other ranks have" if kind == "without" else "other ranks do not"
-                    said.append(f"rank {rank} has {what} {_listed(sorted(odd))} at step {step}; {others}")
+                    said.append(f"rank {rank} has {what} {listed(sorted(odd))} at step {step}; {others}")
             if kind == "without" and common and self._local is not None and (-1, kind) not in self._named:
                 self._named.add((-1, kind))
-                said.append(f"no rank used {_listed(sorted(common))} at step {step}: unused parameters")
+                said.append(f"no rank used {listed(sorted(common))} at step {step}: unused parameters")
         for rank in sorted(set(range(1, self.world)) - set(packets) - self._silent):
             self._silent.add(rank)
             what = "no longer sends its numbers" if rank in self._heard else "does not watch, or sends nothing"
@@ -243,5 +243,5 @@ def _sharded(model: nn.Module) -> bool:
     return any(module.sharding_strategy is not ShardingStrategy.NO_SHARD for module in fsdp)
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" + {len(names) - 5} layers" if len(names) > 5 else "")

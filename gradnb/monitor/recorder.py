@@ -17,11 +17,11 @@ from torch.optim.optimizer import Optimizer
 
 from .gradients import Gradients
 from .layers import Watched, held
-from .measure import Reading, copied, fit, moved, nonzero, read
+from .measure import nonzero, read
 from .round import Round
 from .scaler import Scaling, any_in_use, writes_of_unscaling
+from .weights import Weights
 
-_KEEP = 256 * 2**20  # bytes of weights on the CPU whose copy may stay between two steps that measure updates
 _LOOK = 50  # so many recorded steps until zeros are counted again, and the models looked through for modules that are new
 
 
@@ -44,6 +44,8 @@ class Recorder:
         self._refresh, self._finish, self._skipped = refresh, finish, skipped
         self.step = 0
         """The number of the newest round of steps."""
+        self.start = 0
+        """The last step of the process that this one goes on from."""
         self.pending = False
         """Whether a backward pass has ended since the last step."""
         self._round: Round | None = None
@@ -56,8 +58,8 @@ class Recorder:
         self._last = 0
         self._gradients = Gradients(watched, scaling)
         self._closure = False
-        self._copies: list[Tensor] = []
-        self._buffers: dict[int, list[Tensor]] = {}
+        self._weights: weakref.WeakKeyDictionary[Optimizer, Weights] = weakref.WeakKeyDictionary()
+        self._moving: Weights | None = None
         self._hand: tuple[int, weakref.ref[Tensor], int, int] | None = None
         self._scaler_elsewhere: bool | None = None
         for optimizer in optimizers:
@@ -74,12 +76,20 @@ class Recorder:
         for optimizer in self.optimizers:
             self._meet(optimizer)
 
+    def resume(self, step: int) -> None:
+        """Count on behind this step: what comes next is another round."""
+        self._round, self._backwards, self.pending = None, 0, False
+        self._gradients.clear()
+        self._weights.clear()
+        self.step = self.start = step
+
     def close(self) -> None:
         """No more steps will come: a round that still waits for an optimizer is over."""
         if not self._known and self._gradients.known:
             self._step_by_hand()
         elif self._round is not None:
             self._finish_rest(self._round)
+        self._weights.clear()
 
     # hooks
 
@@ -109,10 +119,9 @@ class Recorder:
             return
         self._refresh(self._nth(round.step) % _LOOK == 0, round.step)
         places = self._meet(optimizer)
-        if round.dear:
-            self._copies, weights = self._copied(optimizer, places)
-            weights.settle(self._copies)
-            round.weights.append((places, weights))
+        if round.dear and (parameters := self._parameters(places)):
+            self._moving = self._weights.setdefault(optimizer, Weights())
+            round.weights.append((places, self._moving.before(parameters)))
             self._read_loose_weights(round)
         if not closure:
             self._read_step(optimizer, places, round)
@@ -123,11 +132,10 @@ class Recorder:
             return
         if round.sampled and self._closure:
             self._read_step(optimizer, places, round)
-        if round.dear and self._copies:
-            reading = moved(self._copies, self._parameters(places))
-            reading.settle(self._copies)
-            round.moves.append((places, reading))
-        self._copies, self._closure = [], False
+        if round.dear and self._moving is not None:
+            again = self._samples(round.step + 1) and self._dear(self._nth(round.step + 1))
+            round.moves.append((places, self._moving.after(self._parameters(places), again)))
+        self._moving, self._closure = None, False
         round.stepped.add(id(optimizer))
         if not self._complete():
             self._gradients.stepped(places)
@@ -196,17 +204,6 @@ class Recorder:
 
     # reading
 
-    def _copied(self, optimizer: Optimizer, places: list[int]) -> tuple[list[Tensor], Reading]:
-        """Copies of the weights and their norms, in buffers that stay: fresh memory on the CPU costs more than all the measuring."""
-        parameters = self._parameters(places)
-        buffers = self._buffers.get(id(optimizer))
-        if buffers is None or not fit(buffers, parameters):
-            buffers, weights = copied(parameters)
-            if sum(one.numel() * one.element_size() for one in buffers if one.device.type == "cpu") <= _KEEP:
-                self._buffers[id(optimizer)] = [one for one in buffers if one.device.type == "cpu"]
-            return buffers, weights
-        return copied(parameters, buffers)
-
     def _parameters(self, places: list[int]) -> list[Tensor]:
         return [parameter for at in places if (parameter := self._watched.parameters[at]()) is not None]
 
@@ -229,7 +226,7 @@ class Recorder:
 
     def _read_loose_weights(self, round: Round) -> None:
         """The weights that no known optimizer holds: whether somebody else moves them, or nobody."""
-        if self.step == 1 or len(round.weights) > 1 or len(self._held) == len(self._watched.parameters):
+        if self.step == self.start + 1 or len(round.weights) > 1 or len(self._held) == len(self._watched.parameters):
             return  # in the first round another optimizer may still show up
         loose = [at for at, parameter in enumerate(self._watched.parameters) if at not in self._held and parameter() is not None]
         tensors = self._parameters(loose)

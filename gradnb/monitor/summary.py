@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+from ..report import words
 from .flags import SEVERITIES, Flag
 from .history import History, Layer
 
@@ -34,6 +36,24 @@ class Epochs:
         self._indices: dict[str, list[int]] = {}
         self._norms: dict[str, tuple[float, int]] = {}
         self._logged: dict[str, tuple[float, int]] = {}
+
+    def state(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "count": self._count,
+            **{name: {key: list(pair) for key, pair in vars(self)[f"_{name}"].items()} for name in ("gates", "norms", "logged")},
+        }
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> "Epochs":
+        """The epoch goes on where it was when ``state()`` was asked."""
+        epochs = cls()
+        epochs._count = int(state["count"])
+        epochs._gates = {str(name): (int(fired), int(asked)) for name, (fired, asked) in state["gates"].items()}
+        epochs._norms, epochs._logged = (
+            {str(name): (float(total), int(count)) for name, (total, count) in state[which].items()} for which in ("norms", "logged")
+        )
+        return epochs
 
     def step(self, layers: Sequence[Layer], squares: Sequence[float | None]) -> None:
         """A row is complete: the squared norms of the layers."""
@@ -97,7 +117,7 @@ def whole(history: History, flags: list[Flag], problem: str | None) -> str:
     """The repr of a Monitor."""
     layers, steps = history.layers, history.step
     lines = [
-        f"gradnb monitor: {_count(len(layers), 'layer')}, {_count(steps, 'step')}"
+        f"gradnb monitor: {words.count(len(layers), 'layer')}, {words.count(steps, 'step')}"
         + (f" ({history.count} recorded)" if history.count != steps else "")
     ]
     if problem:
@@ -141,7 +161,3 @@ def newest(history: History, column: str) -> list[float | None]:
     for _, values in history.newest(column, 8):
         found = [old if new is None else new for old, new in zip(found, values)]
     return found
-
-
-def _count(number_: int, noun: str) -> str:
-    return f"{number_} {noun}" if number_ == 1 else f"{number_} {noun}s"

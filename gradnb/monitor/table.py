@@ -6,7 +6,7 @@ import csv
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,19 +68,22 @@ def json_text(history: History, flags: list[Flag], path: str | Path | None) -> s
         "events": [{"step": step, "kind": kind, "text": text} for step, kind, text in history.events],
         "flags": [flag.to_dict() for flag in flags],
     }
-    text = json.dumps(_plain(data), allow_nan=False)
+    text = json.dumps(plain(data), allow_nan=False)
     if path is not None:
         with open(os.path.expanduser(path), "w", encoding="utf-8") as handle:
             handle.write(text)
     return text
 
 
-def _plain(value: Any) -> Any:
-    """JSON has no NaN and no infinity: "nan", "inf", "-inf"."""
+def plain(value: Any, finite: bool = True) -> Any:
+    """As JSON knows it. It has no NaN and no infinity: where ``finite``, they become "nan", "inf", "-inf"."""
     if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, dict):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
-    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+        return float(value) if math.isfinite(value) or not finite else str(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(one, finite) for key, one in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(one, finite) for one in value]
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    one = value.item() if getattr(value, "shape", None) == () else str(value)  # a number of NumPy's or torch's
+    return plain(one, finite) if isinstance(one, (bool, int, float)) else str(value)

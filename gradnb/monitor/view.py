@@ -54,6 +54,10 @@ class View:
         """The step numbers of ``last(column, n)``."""
         return [step for step, _ in self._newest(column, n)]
 
+    def at(self, step: int, column: str) -> list[float | None]:
+        """The row of one step, one value a layer; of older ones only a block's first and last step are kept."""
+        return self._history.at(step, column)
+
     def forget(self) -> None:
         """The history has changed, or the check is over."""
         self._rows, self._points = {}, {}
@@ -87,6 +91,11 @@ class View:
     def names(self) -> list[str]:
         """The names of all series so far."""
         return self._history.names
+
+    @property
+    def logged(self) -> list[str]:
+        """The names of the user's own series."""
+        return self._history.logged
 
     def gate(self, name: str) -> tuple[int, int]:
         """(how often it fired, how often it was asked)."""

@@ -46,6 +46,8 @@ def watch(
     updates : weight norms and update ratios |dW| / |W| cost more than the gradients' norms. They are measured on the first three recorded
         steps, on every n-th (default 10) up to the 100th, then on every 5 n-th; True means every one, False none. Shares of exact zeros
         are counted on the first three and on every 50th. It takes memory for a copy of the weights, on a GPU only while one is measured.
+        Where two steps in a row are measured on the CPU, what is written to the weights through ``.data`` in between counts as a part of
+        the later one's update; other writes do not.
 
     Returns
     -------

@@ -9,15 +9,16 @@ from .cells import cell_numbers
 
 __all__ = ["RUNNER_CODE", "cell_numbers", "load", "unload"]
 
-_CLASSES = ("GradnbMagics", "WatchMagics")
+_CLASSES = ("GradnbMagics", "WatchMagics", "CheckpointMagics")
 
 
 def load(ipython: Any) -> None:
     """Register the magics. Doing it twice only replaces them."""
+    from .gradckpt import CheckpointMagics
     from .gradwatch import WatchMagics
     from .magics import GradnbMagics
 
-    ipython.register_magics(GradnbMagics(ipython), WatchMagics(ipython))
+    ipython.register_magics(GradnbMagics(ipython), WatchMagics(ipython), CheckpointMagics(ipython))
 
 
 def unload(ipython: Any) -> None:

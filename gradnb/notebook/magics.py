@@ -125,7 +125,9 @@ class GradnbMagics(Magics):
     @magic_arguments.argument("--depth", type=int, metavar="N", help="Open N levels of modules, 0 for none.")
     @magic_arguments.argument("--focus", metavar="NAME", help="Show one module, parameter or variable from near, as in encoder.3.")
     @magic_arguments.argument("--only", metavar="lost", help="Leave only the ways on which a gradient is lost.")
-    @magic_arguments.argument("--step", type=int, metavar="N", help="Draw the N-th recorded step (by default the first in which the worst finding has a place).")
+    @magic_arguments.argument(
+        "--step", type=int, metavar="N", help="Draw the N-th recorded step (by default the first in which the worst finding has a place)."
+    )
     @magic_arguments.argument("--inputs", metavar="EXPR", help="For a model: record one forward pass of it on these.")
     @magic_arguments.argument("--saved", action="store_true", help="For a tensor: add what was saved for the backward pass.")
     @magic_arguments.argument(

@@ -186,7 +186,14 @@ def test_loading_again_is_harmless_and_unloading_leaves_nothing(shell: Shell) ->
         return {name: len(found) for name, found in shell.ip.events.callbacks.items()}
 
     before, hooks = registered(), callbacks()
-    assert before == [("cell", "gradcheck"), ("line", "gradenv"), ("line", "gradexplain"), ("line", "gradgraph"), ("line", "gradwatch")]
+    assert before == [
+        ("cell", "gradcheck"),
+        ("line", "gradckpt"),
+        ("line", "gradenv"),
+        ("line", "gradexplain"),
+        ("line", "gradgraph"),
+        ("line", "gradwatch"),
+    ]
     shell.run("%reload_ext gradnb")
     assert (registered(), callbacks()) == (before, hooks)
     shell.run("%unload_ext gradnb")

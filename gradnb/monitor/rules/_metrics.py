@@ -13,30 +13,25 @@ UP = frozenset(
 DOWN = frozenset("error errors wer cer mae rmse fid perplexity ppl".split())
 """What a lower value is better of."""
 REWARD = frozenset("reward rewards return returns".split())
-_PREFIXES, _KEPT = ("gate:", "dead:", "saturated:", "lr."), ("lr", "scale", "global_norm", "clipped_norm")
 
 
 def metrics(view: View) -> list[str]:
     """Series that say how good the model is."""
-    return [name for name in _own(view) if (UP | DOWN).intersection(words(name)) and "loss" not in words(name)]
+    return [name for name in view.logged if (UP | DOWN).intersection(words(name)) and "loss" not in words(name)]
 
 
 def rewards(view: View) -> list[str]:
-    return [name for name in _own(view) if REWARD.intersection(words(name)) and "loss" not in words(name)]
+    return [name for name in view.logged if REWARD.intersection(words(name)) and "loss" not in words(name)]
 
 
 def masks(view: View) -> list[str]:
     """Series like "mask_ratio": the share of elements that the loss looks at."""
     return [
         name
-        for name in _own(view)
+        for name in view.logged
         if {"mask", "masked"}.intersection(words(name)) and {"ratio", "share", "fraction", "rate", "mean"}.intersection(words(name))
     ]
 
 
 def better_up(name: str) -> bool:
     return bool(UP.intersection(words(name)))
-
-
-def _own(view: View) -> list[str]:
-    return [name for name in view.names if name not in _KEPT and not name.startswith(_PREFIXES)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ..view import View
@@ -33,10 +34,7 @@ def finite(points: Iterable[Point]) -> list[float]:
 
 def median(values: Sequence[float]) -> float:
     """The median, 0.0 of nothing."""
-    if not values:
-        return 0.0
-    ordered, half = sorted(values), len(values) // 2
-    return ordered[half] if len(ordered) % 2 else 0.5 * (ordered[half - 1] + ordered[half])
+    return statistics.median(values) if values else 0.0
 
 
 def mean(values: Sequence[float]) -> float:
@@ -76,6 +74,15 @@ def words(name: str) -> list[str]:
     """The parts of a series' name: "val/topAccuracy_5" is val, top, accuracy, 5."""
     apart = "".join(f" {c.lower()}" if c.isupper() and i and name[i - 1].islower() else c.lower() for i, c in enumerate(name))
     return "".join(c if c.isalnum() else " " for c in apart).split()
+
+
+def shares(view: View, kind: str, above: float, looks: int) -> Iterator[tuple[str, float]]:
+    """(module, newest share) of the series "<kind>:<module>" that were above a limit in so many looks in a row."""
+    for series in view.names:
+        if series.startswith(f"{kind}:"):
+            seen = finite(view.series(series, looks))
+            if len(seen) == looks and min(seen) > above:
+                yield series.partition(":")[2], seen[-1]
 
 
 def number(value: float) -> str:

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 
 from ..flags import Sign
 from ..view import View
-from ._numbers import finite
+from ._numbers import shares
 
 SEVERITY = "warning"
 THRESHOLD = "more than 50 % of the units active for less than 1 % of the inputs, in two looks in a row"
@@ -30,16 +30,11 @@ SHARE, LOOKS = 0.5, 2
 
 
 def check(view: View) -> Iterator[Sign]:
-    for series in view.names:
-        if not series.startswith("dead:"):
-            continue
-        shares = finite(view.series(series, LOOKS))
-        if len(shares) == LOOKS and min(shares) > SHARE:
-            name = series.partition(":")[2]
-            yield Sign(
-                f"dead-relu:{name}",
-                [name],
-                {"dead": shares[-1]},
-                f"{100 * shares[-1]:.0f} % of the units of `{name}` are zero for (nearly) every input",
-                severity="error" if shares[-1] == 1 else None,
-            )
+    for name, share in shares(view, "dead", SHARE, LOOKS):
+        yield Sign(
+            f"dead-relu:{name}",
+            [name],
+            {"dead": share},
+            f"{100 * share:.0f} % of the units of `{name}` are zero for (nearly) every input",
+            severity="error" if share == 1 else None,
+        )

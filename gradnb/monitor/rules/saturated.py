@@ -23,7 +23,7 @@ from collections.abc import Iterator
 
 from ..flags import Sign
 from ..view import View
-from ._numbers import finite
+from ._numbers import shares
 
 SEVERITY = "warning"
 THRESHOLD = "more than 50 % of the values with a slope below 1 % of the largest, in two looks in a row"
@@ -33,15 +33,10 @@ SHARE, LOOKS = 0.5, 2
 
 
 def check(view: View) -> Iterator[Sign]:
-    for series in view.names:
-        if not series.startswith("saturated:"):
-            continue
-        shares = finite(view.series(series, LOOKS))
-        if len(shares) == LOOKS and min(shares) > SHARE:
-            name = series.partition(":")[2]
-            yield Sign(
-                f"saturated:{name}",
-                [name],
-                {"saturated": shares[-1]},
-                f"{100 * shares[-1]:.0f} % of what `{name}` gives lies where it is flat",
-            )
+    for name, share in shares(view, "saturated", SHARE, LOOKS):
+        yield Sign(
+            f"saturated:{name}",
+            [name],
+            {"saturated": share},
+            f"{100 * share:.0f} % of what `{name}` gives lies where it is flat",
+        )

@@ -1,0 +1,54 @@
+"""Which checkpoint is the best by the user's metric, and when a better one is worth a save of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import UsageError
+from .model import Manifest
+from .slots import best
+
+
+class Best:
+    """``keep_best``: None, or a metric and ``"max"`` or ``"min"``. UsageError for anything else."""
+
+    def __init__(self, keep_best: Any):
+        self.by: tuple[str, str] | None = None
+        self._value: float | None = None
+        self._step = -1
+        if keep_best is None:
+            return
+        if not (
+            isinstance(keep_best, (tuple, list))
+            and len(keep_best) == 2
+            and isinstance(keep_best[0], str)
+            and keep_best[1] in ("max", "min")
+        ):
+            raise UsageError(
+                f'keep_best={keep_best!r}: a metric and which way is better, ("accuracy", "max") or ("loss", "min"), is expected.'
+            )
+        self.by = keep_best[0], keep_best[1]
+
+    @property
+    def metric(self) -> str | None:
+        return self.by[0] if self.by is not None else None
+
+    def better(self, value: float, step: int) -> bool:
+        """Is this the best so far, and worth a save at once? A metric of every step is judged where a save is due anyway."""
+        often, self._step = step - self._step <= 1, step
+        if self.by is None or math.isnan(value):
+            return False
+        if self._value is not None and not (value > self._value if self.by[1] == "max" else value < self._value):
+            return False
+        self._value = value
+        return not often
+
+    def of(self, manifests: Sequence[Manifest]) -> Manifest | None:
+        return best(manifests, self.by)
+
+    def recall(self, manifests: Sequence[Manifest]) -> None:
+        """Go on from the best of an earlier run."""
+        found = self.of(manifests)
+        self._value = found.metrics[self.by[0]] if found is not None and self.by is not None else None

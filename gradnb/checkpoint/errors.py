@@ -1,0 +1,50 @@
+"""What can go wrong with a checkpoint. Every message names what, where, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .model import Damage
+
+
+class CheckpointError(RuntimeError):
+    """The base of all."""
+
+
+class NoCheckpointError(CheckpointError):
+    """``resume="must"``, ``latest()`` or ``load(id)`` found none."""
+
+
+class DamagedError(CheckpointError):
+    """A checkpoint cannot be read; ``damage`` says which files and why."""
+
+    def __init__(self, message: str, damage: Sequence[Damage] = ()):
+        super().__init__(message)
+        self.damage = list(damage)
+
+
+class NewerFormatError(DamagedError):
+    """A newer gradnb wrote it. It is whole, so its slot is never written over."""
+
+
+class MismatchError(CheckpointError):
+    """What is saved does not fit what is tracked; the message lists names, shapes and dtypes that differ. Nothing was loaded."""
+
+
+class WriteError(CheckpointError):
+    """A checkpoint could not be written (disk full, no permission); the older ones are as they were."""
+
+
+class RemoteError(CheckpointError):
+    """The remote store failed. ``again`` says whether trying later can help."""
+
+    def __init__(self, message: str, again: bool = True):
+        super().__init__(message)
+        self.again = again
+
+
+class QuotaError(RemoteError):
+    """The remote store is full; the message names the quota and the size needed."""
+
+    def __init__(self, message: str):
+        super().__init__(message, again=True)

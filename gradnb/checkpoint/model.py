@@ -1,0 +1,121 @@
+"""What fits together: the state of a training as data, the manifest that commits it, and where it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+FORMAT = 1
+"""The version of the files. A reader takes this and older ones, and refuses newer ones with a sentence."""
+
+
+@dataclass
+class State:
+    """A training at the end of one step.
+
+    ``tree`` is JSON-ready (``encode.pack`` makes it); where a tensor stands in it, it names one of ``tensors``.
+    """
+
+    tree: dict[str, Any]
+    tensors: dict[str, Tensor]
+    step: int = 0
+    """How many steps (batches, or calls of ``step``) have been made, over all runs."""
+    epoch: int | None = None
+    batch: int | None = None
+    """How many batches of this epoch are done."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    reason: str = "every"
+    """Why it was saved: ``every``, ``best``, ``asked``, ``signal``, ``end``."""
+    settled: frozenset[str] = frozenset()
+    """Names of tensors that are not expected to change (frozen parameters): written once, into a file that checkpoints share."""
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """One file of a checkpoint."""
+
+    name: str
+    """``safetensors`` and such stand in the slot (``slot-3.safetensors``, see ``slots.place``); ``shared-...`` stands by itself."""
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The commit point of a checkpoint, written after all its files: a checkpoint without a whole manifest does not exist."""
+
+    slot: int
+    serial: int
+    """Counts the saves of a place over all runs; the newest checkpoint has the highest."""
+    step: int
+    epoch: int | None
+    batch: int | None
+    metrics: Mapping[str, float]
+    reason: str
+    time: float
+    """Seconds since 1970, UTC."""
+    files: tuple[FileRecord, ...]
+    versions: Mapping[str, str]
+    world: int = 1
+    """How many processes wrote it."""
+    format: int = FORMAT
+
+    @property
+    def id(self) -> str:
+        """The name by which a user calls it: ``000042``."""
+        return f"{self.serial:06d}"
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files; shared ones count."""
+        return sum(record.size for record in self.files)
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A checkpoint, or a file of one, that cannot be used, and why, in words for the user."""
+
+    what: str
+    """Which checkpoint: ``000042 (step 300)``, or a file's name where the manifest itself is unreadable."""
+    file: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file as a remote store lists it."""
+
+    size: int
+    sha256: str | None = None
+    """Where the store knows it by itself."""
+
+
+class Remote(Protocol):
+    """A place beyond this machine where the files of a local folder are copied to. All methods may take long, and may raise RemoteError."""
+
+    name: str
+    """As the user gave it: ``drive:MyDrive/run1``."""
+
+    def list(self) -> dict[str, Entry]: ...
+
+    def put(self, name: str, source: Path, sha256: str) -> None:
+        """Copy a local file there, over an older one of that name in place, and verify it by what can be read back."""
+
+    def get(self, name: str, target: Path) -> None:
+        """Copy a file from there; the caller verifies it."""
+
+    def read(self, name: str) -> bytes:
+        """A small file (a manifest) whole."""
+
+    def write(self, name: str, data: bytes) -> None:
+        """A small file, over an older one in place, verified by reading it back."""
+
+    def remove(self, name: str) -> None:
+        """Gone for good where the store can do that; no error when it is not there."""
+
+    def free(self) -> int | None:
+        """Bytes that still fit, where the store can tell."""

@@ -1,0 +1,134 @@
+"""Which checkpoint to go on from: the newest good one, here or on the remote store; what is damaged is named and left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from .errors import CheckpointError, DamagedError, NoCheckpointError, RemoteError
+from .model import Damage, Manifest, State
+from .words import damaged, plural
+
+if TYPE_CHECKING:
+    from .folder import Folder
+    from .mirror import Mirror
+
+
+@dataclass
+class Found:
+    """What ``newest`` took, and what it left out."""
+
+    state: State
+    manifest: Manifest
+    damage: list[Damage] = field(default_factory=list)
+    remote: bool = False
+
+
+class Search:
+    """Looks through the local folder and the remote store of one Checkpointer."""
+
+    def __init__(self, folder: "Folder", mirror: "Mirror | None", say: Callable[[str], None]):
+        self._folder, self._mirror, self._say = folder, mirror, say
+
+    def all(self) -> tuple[list[Manifest], set[int]]:
+        """Newest first, and the serials of those that only the remote store has. A remote that cannot be read is told in one line."""
+        here = list(self._folder.manifests())
+        try:
+            there = self._remote()
+        except RemoteError as error:
+            self._say(f"{error}")
+            there = []
+        only = {one.serial for one in there} - {one.serial for one in here}
+        return sorted(here + [one for one in there if one.serial in only], key=lambda one: -one.serial), only
+
+    def newest(self) -> Found | None:
+        """None when there is certainly no checkpoint.
+
+        DamagedError when there are some and none can be read; RemoteError when nobody can know.
+        """
+        damage = list(self._folder.damaged())
+        here = {one.serial: one for one in self._folder.manifests()}
+        there: dict[int, Manifest] = {}
+        blind: RemoteError | None = None
+        try:
+            there = {one.serial: one for one in self._remote()}
+            damage += self._mirror.damaged() if self._mirror is not None else []
+        except RemoteError as error:
+            blind = error
+        for serial in sorted({*here, *there}, reverse=True):
+            for remote, one in ((False, here.get(serial)), (True, there.get(serial))):
+                if one is None:
+                    continue
+                try:
+                    manifest = self._fetch(one) if remote else one
+                    state = self._folder.read(manifest)
+                except DamagedError as error:
+                    damage += error.damage or [Damage(one.id, "", str(error))]
+                except RemoteError as error:
+                    blind = blind or error
+                else:
+                    if blind is not None:
+                        self._say(f"{blind} Going on from what this machine has.")
+                    return Found(state, manifest, damage, remote)
+        if blind is not None:
+            raise RemoteError(
+                f"{blind} So it is not known whether there is a checkpoint to go on from. Run the cell again when the store can be "
+                "reached, or give resume=False to begin anew.",
+                again=blind.again,
+            ) from blind
+        if here or there or damage:
+            raise DamagedError(
+                f"There are checkpoints in {self._folder.path}, and none can be read: {damaged(damage)}. resume=False begins anew and "
+                "leaves them until their slots are needed.",
+                damage,
+            )
+        return None
+
+    def one(self, id: str | int | Manifest) -> tuple[State, Manifest]:
+        """The checkpoint of this id, wherever it is. NoCheckpointError names those there are."""
+        manifests, _ = self.all()
+        serial = id.serial if isinstance(id, Manifest) else _serial(id)
+        for one in manifests:
+            if one.serial == serial:
+                local = next((here for here in self._folder.manifests() if here.serial == serial), None)
+                try:
+                    manifest = local if local is not None else self._fetch(one)
+                    return self._folder.read(manifest), manifest
+                except DamagedError:
+                    if local is None or not any(there.serial == serial for there in self._remote()):
+                        raise
+                    manifest = self._fetch(next(there for there in self._remote() if there.serial == serial))
+                    return self._folder.read(manifest), manifest
+        known = ", ".join(f"{one.id} (step {one.step})" for one in manifests[:10]) or "none"
+        raise NoCheckpointError(f"There is no checkpoint {id!r} in {self._folder.path}; there are: {known}.")
+
+    def verify(self) -> tuple[list[Manifest], list[Damage]]:
+        """Reads every file of every checkpoint on this machine."""
+        manifests = list(self._folder.manifests())
+        damage = list(self._folder.damaged())
+        for one in manifests:
+            damage += self._folder.verify(one)
+        return manifests, damage
+
+    def _remote(self) -> list[Manifest]:
+        return list(self._mirror.candidates()) if self._mirror is not None else []
+
+    def _fetch(self, manifest: Manifest) -> Manifest:
+        if self._mirror is None:
+            raise CheckpointError("There is no remote store to fetch from.")
+        return self._mirror.fetch(manifest)
+
+
+def _serial(id: str | int) -> int:
+    try:
+        return int(id)
+    except (TypeError, ValueError):
+        raise NoCheckpointError(f"{id!r} is no checkpoint's id; an id such as 000042, or one of ckpt.list(), is expected.") from None
+
+
+def left_out(found: Found) -> str:
+    """For the line that says what was resumed; empty where all was well."""
+    if not found.damage:
+        return ""
+    return f"; left out {plural(len({one.what for one in found.damage}), 'damaged checkpoint')}: {damaged(found.damage)}"
