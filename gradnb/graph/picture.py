@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from ..report.files import write
 from .model import Graph, Tree
 
 if TYPE_CHECKING:
@@ -105,8 +106,7 @@ class Picture:
         from .draw.svg import standing_alone
 
         text = standing_alone(self.svg())
-        with open(file, "w", encoding="utf-8") as handle:
-            handle.write(text)
+        write(text, file)
         return text
 
     def __repr__(self) -> str:
@@ -131,8 +131,7 @@ class Picture:
 
         text = page(self)
         if file is not None:
-            with open(file, "w", encoding="utf-8") as handle:
-                handle.write(text)
+            write(text, file)
         return text
 
     # -- what other programs read --------------------------------------------------------------------------------------

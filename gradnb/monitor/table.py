@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from ..report.files import write
 from .flags import Flag
 from .history import COLUMNS, History
 
@@ -50,10 +51,11 @@ def dataframe(history: History, flags: list[Flag], what: str) -> Any:
 
 def csv_file(history: History, flags: list[Flag], what: str, path: str | Path) -> None:
     found = list(rows(history, flags, what))  # a wrong name is told before a file is made
-    with open(os.path.expanduser(path), "w", newline="", encoding="utf-8") as handle:
-        writer = csv.writer(handle)
-        writer.writerow(HEADS[what])
-        writer.writerows(found)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(HEADS[what])
+    writer.writerows(found)
+    write(text.getvalue(), path, newline="")
 
 
 def json_text(history: History, flags: list[Flag], path: str | Path | None) -> str:
@@ -70,8 +72,7 @@ def json_text(history: History, flags: list[Flag], path: str | Path | None) -> s
     }
     text = json.dumps(plain(data), allow_nan=False)
     if path is not None:
-        with open(os.path.expanduser(path), "w", encoding="utf-8") as handle:
-            handle.write(text)
+        write(text, path)
     return text
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError
+from ..report.files import write
 
 if TYPE_CHECKING:
     from ..report.report import Report
@@ -73,7 +75,6 @@ def _write(name: str, option: str, render: Callable[[], str]) -> None:
         tell_fault(error)
         return
     try:
-        with open(os.path.expanduser(name), "w", encoding="utf-8") as handle:
-            handle.write(text)
-    except OSError as error:
-        tell(f"{option} {name} was not written: {error.strerror or error}. Name a file in a folder that exists and can be written to.")
+        write(text, name)
+    except UsageError as error:
+        tell(f"{option} {error}")

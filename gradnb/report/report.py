@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from ..recorder.recording import Location, Recording
+from .files import write
 from .finding import Finding
 
 if TYPE_CHECKING:
@@ -175,8 +176,7 @@ class Report:
 
         text = of_report(self)
         if file is not None:
-            with open(file, "w", encoding="utf-8") as handle:
-                handle.write(text)
+            write(text, file)
         return text
 
     def plot(self) -> Any:

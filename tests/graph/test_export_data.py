@@ -42,8 +42,10 @@ def test_json_holds_every_step_whole_and_nothing_that_json_does_not_know(tmp_pat
 
 
 def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="was not written: No such file or directory. Name a file in a folder that exists"):
-        Picture([handmade.graph()]).to_json(str(tmp_path / "nowhere" / "graph.json"))
+    picture = Picture([handmade.graph()])
+    for write in (picture.to_json, picture.to_svg, picture.to_html):
+        with pytest.raises(UsageError, match="was not written: No such file or directory. Name a file in a folder that exists"):
+            write(str(tmp_path / "no" / "folder"))
 
 
 def test_networkx_gets_nodes_and_edges_with_their_facts() -> None:

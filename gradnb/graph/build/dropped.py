@@ -6,9 +6,8 @@ from collections.abc import Hashable
 
 from ...recorder.numeric import Profile, Stage
 from ...recorder.recording import Recording
+from ...recorder.scan import ABSENT
 from .gather import Gathered
-
-ABSENT = -2.0  # Stage.came and Stage.went: no gradient at all
 
 
 def drop(recording: Recording, found: Gathered) -> None:

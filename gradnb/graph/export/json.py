@@ -7,8 +7,8 @@ import math
 import os
 from typing import TYPE_CHECKING, Any
 
-from ...errors import UsageError
 from ...recorder.recording import Location
+from ...report.files import write
 from ..model import Box, Edge, Graph, Node, Tree
 
 if TYPE_CHECKING:
@@ -46,10 +46,10 @@ def to_json(picture: "Picture", file: str | os.PathLike[str] | None = None) -> d
             {"cause": f.cause, "severity": f.severity, "title": f.title, "fix": f.fix, "location": _location(f.location)}
             for f in first.findings
         ],
-        "steps": [_step(graph, picture.tree if graph is first else picture.fold_of(graph)) for graph in picture.graphs],
+        "steps": [_step(graph, picture.tree if graph is first else picture.fold_of(graph, seen=True)) for graph in picture.graphs],
     }
     if file is not None:
-        _write(data, file)
+        write(json.dumps(data, indent=1, allow_nan=False), file)
     return data
 
 
@@ -128,14 +128,3 @@ def number(value: float | None) -> float | None:
 
 def _location(location: Location | None) -> dict[str, Any] | None:
     return location.to_dict() if location is not None else None
-
-
-def _write(data: dict[str, Any], file: str | os.PathLike[str]) -> None:
-    refused = ""
-    try:
-        with open(os.path.expanduser(file), "w", encoding="utf-8") as handle:
-            json.dump(data, handle, indent=1, allow_nan=False)
-    except OSError as error:
-        refused = f"{os.fspath(file)} was not written: {error.strerror or error}. Name a file in a folder that exists"
-    if refused:
-        raise UsageError(refused)
