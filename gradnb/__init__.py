@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
+from . import checkpoint
 from .check import check, last_report
-from .checkpoint import Checkpointer
 from .diagnoses import explain
 from .errors import GradientError, GradientFlowError
 from .machine import environment
@@ -17,6 +17,7 @@ from .preflight import preflight
 from .testing import assert_gradients_flow
 
 if TYPE_CHECKING:
+    from .checkpoint import Checkpointer
     from .graph.door import graph
 else:
     from . import graph  # a package that can be called: importing a part of it would put it over a function of this name
@@ -39,6 +40,16 @@ __all__ = [
     "unload_ipython_extension",
     "watch",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Checkpointer":  # its room is imported when it is used
+        return checkpoint.Checkpointer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), "Checkpointer"})
 
 
 def load_ipython_extension(ipython: Any) -> None:

@@ -26,3 +26,13 @@ class GradientFlowError(AssertionError):
 
 class UsageError(ValueError):
     """gradnb was asked for something it cannot do; the message says what was given, expected, and what to do."""
+
+    def _render_traceback_(self) -> list[str]:
+        return in_notebook(self)
+
+
+def in_notebook(error: BaseException) -> list[str]:
+    """How IPython shows it: without the frames of gradnb, which are no news to the user."""
+    from .notebook.errors import users_frames
+
+    return users_frames(error)

@@ -18,6 +18,15 @@ def below(whole: TracebackType | None, runners: Collection[CodeType]) -> Traceba
     return without_watchers(at)
 
 
+def above(whole: TracebackType | None) -> TracebackType | None:
+    """What led to the first frame of gradnb: for an error that it raises on purpose, the rest is no news to the user."""
+    kept: list[TracebackType] = []
+    while whole is not None and not whole.tb_frame.f_code.co_filename.startswith(_OWN):
+        kept.append(whole)
+        whole = whole.tb_next
+    return _chained(kept)
+
+
 def users_own(whole: TracebackType | None) -> TracebackType | None:
     """What lies below the import machinery, where the user's code runs because it is imported; else nothing."""
     at, last = whole, None
@@ -42,8 +51,12 @@ def without_watchers(at: TracebackType | None) -> TracebackType | None:
         else:
             kept.append(at)
         at = at.tb_next
+    return _chained(kept)
+
+
+def _chained(parts: list[TracebackType]) -> TracebackType | None:
     result = None
-    for part in reversed(kept):
+    for part in reversed(parts):
         result = TracebackType(result, part.tb_frame, part.tb_lasti, part.tb_lineno)
     return result
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from ..errors import UsageError
 from .errors import NoCheckpointError
 from .keeper import Keeper
+from .manifest import UNFINISHED
 from .model import Damage, Manifest, Remote
 from .slots import keep
 from .words import Listing, damaged, plural, size, stands
@@ -74,9 +75,9 @@ class Checkpointer:
         return self._keeper.loop.epoch
 
     @property
-    def batch(self) -> int | None:
-        """How many batches of this epoch are done."""
-        return self._keeper.loop.batch
+    def batch(self) -> int:
+        """How many batches of this epoch are done; in the body of a loop the number of its batch, from 0."""
+        return self._keeper.loop.batch or 0
 
     # loops
 
@@ -182,11 +183,11 @@ class Checkpointer:
         return damage
 
     def list(self) -> Listing:  # the last one: behind it, `list` in an annotation would be this method
-        """The checkpoints, newest first; those that only the remote store has are marked."""
-        manifests, only = self._keeper.search.all()
+        """The checkpoints, newest first; those that are only here, or only on the remote store, are marked."""
+        manifests, where = self._keeper.search.all()
         manifests = keep(manifests, self._keeper.folder.keep_last, self._keeper.best.by)
-        elsewhere = [one.id for one in manifests if one.serial in only]
-        return Listing(manifests, self._keeper.name, self._keeper.best.of(manifests), elsewhere)
+        damage = [one for one in self._keeper.folder.damaged() if one.why != UNFINISHED]  # which may be on its way right now
+        return Listing(manifests, self._keeper.name, self._keeper.best.of(manifests), where, damage)
 
     def __repr__(self) -> str:
         return f"Checkpointer({self._keeper.name!r}, {plural(self.steps, 'step')} done)"

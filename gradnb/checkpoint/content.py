@@ -154,11 +154,11 @@ class Content:
                 text = path.read_bytes()
                 if disk.checksum(text) == record.sha256:
                     content = json.loads(text)
-                    return content["tree"], content["tensors"]
+                    return content["tree"], _checked(content["tensors"], {record.name for record in manifest.files})
                 why = "does not match its checksum"
             except OSError as error:
                 why = f"cannot be read ({error.strerror})"
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 why = f"is not what gradnb writes ({type(error).__name__})"
         raise failure([Damage(label(manifest), path.name, why)])
 
@@ -185,6 +185,14 @@ def failure(damage: Collection[Damage]) -> DamagedError:
 def _entry(name: str, copies: Mapping[str, Copy], crcs: Mapping[str, int], data: str) -> list[Any]:
     copy = copies.get(name)
     return [data, crcs[name]] if copy is None else [copy.record.name, copy.crc, copy.sha256]
+
+
+def _checked(index: dict[str, list[Any]], records: Collection[str]) -> dict[str, list[Any]]:
+    """Names of files become paths: only those that the manifest vouches for."""
+    for name, (file, crc, *_) in index.items():
+        if file not in records or type(crc) is not int:
+            raise ValueError(f"{name} stands in {file!r}")
+    return index
 
 
 def _size_differs(path: Path, record: FileRecord) -> str | None:

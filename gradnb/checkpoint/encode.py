@@ -25,10 +25,11 @@ MANY = 64
 class Place:
     """Where in the user's things a value stands; its texts are made only when they are needed."""
 
-    __slots__ = ("parent", "key")
+    __slots__ = ("_name", "key", "parent")
 
     def __init__(self, key: Any, parent: "Place | None" = None):
         self.key, self.parent = key, parent
+        self._name: str | None = None
 
     def at(self, key: Any) -> "Place":
         return Place(key, self)
@@ -36,8 +37,10 @@ class Place:
     @property
     def name(self) -> str:
         """As a tensor is called: ``model/encoder.0.weight``."""
-        key = self.key if type(self.key) is str and _whole(self.key) else ascii(self.key)
-        return key if self.parent is None else f"{self.parent.name}/{key}"
+        if self._name is None:
+            key = self.key if type(self.key) is str and _whole(self.key) else ascii(self.key)
+            self._name = key if self.parent is None else f"{self.parent.name}/{key}"
+        return self._name
 
     def __str__(self) -> str:
         return f"tracked {self.key!r}" if self.parent is None else f"{self.parent}[{self.key!r}]"
@@ -84,7 +87,9 @@ class Packer:
     def __init__(self, objects: Callable[["Packer", Any, Place], dict[str, Any]] | None = None):
         self.tensors: dict[str, Tensor] = {}
         self.stored: dict[Any, str] = {}
-        """Storage and form of a tensor -> its name, so that tied weights are written once."""
+        """Address of a tensor, or its identity where another begins there, too -> its name, so that tied weights are written once."""
+        self.parameters: Mapping[int, Mapping[str, Tensor]] = {}
+        """Of tracked items by id, where they were asked for already: a walk through a large module takes its time."""
         self.settled: set[str] = set()
         """Names of tensors that are frozen parameters."""
         self.names: Mapping[int, str] = {}
@@ -118,8 +123,8 @@ class Packer:
         if one is list:
             return _many(self, value, place) or [self.value(item, place.at(i)) for i, item in enumerate(value)]
         if one is dict:
-            if TAG not in value and all(type(key) is str and _whole(key) for key in value):
-                return {key: self.value(item, place.at(key)) for key, item in value.items()}
+            if is_simple(value):
+                return encode_tensors.write_all(self, value, place)
             return {TAG: "dict", "of": self.pairs(value, place)}
         known = _kinds.get(one)
         if known is not None:
@@ -162,6 +167,8 @@ class Unpacker:
         """The parameter that a value belongs to: what has its shape is split among processes as it is."""
         self.names: Mapping[int, str] = {}
         """As in ``Packer``."""
+        self.parameters: Mapping[str, Tensor] = {}
+        """All tensors that are tracked, by name."""
 
     def value(self, tree: Any) -> Any:
         """The value of a tree. DamagedError where this is not a tree of ours."""
@@ -228,6 +235,16 @@ def _many(packer: Packer, values: list, place: Place) -> dict[str, Any] | None:
     if types == {float} or (types == {int} and -(2**63) <= min(values) and max(values) < 2**63):
         return encode_arrays.write_numbers(packer, values, place)
     return None
+
+
+def is_simple(value: Any) -> bool:
+    """Whether it is a dict that JSON can hold as it is: its keys are texts, and none is ours."""
+    if type(value) is not dict or TAG in value:
+        return False
+    for key in value:
+        if type(key) is not str or not _whole(key):
+            return False
+    return True
 
 
 def _whole(text: str) -> bool:

@@ -27,7 +27,7 @@ def write_numbers(packer: Packer, values: list, place: Place) -> dict[str, Any]:
     from .encode_tensors import store
 
     numbers = array.array("d" if type(values[0]) is float else "q", values)
-    return {TAG: "numbers", "name": store(packer, torch.frombuffer(numbers, dtype=_number_type(values[0])), place)}
+    return {TAG: "numbers", "name": store(packer, torch.frombuffer(numbers, dtype=_number_type(values[0])), place.name)}
 
 
 def _number_type(value: Any) -> torch.dtype:
@@ -96,9 +96,9 @@ def _store(packer: Packer, value: "np.ndarray", place: Place) -> str:
     if value.dtype.name in _AS_TENSOR and value.dtype.isnative and all(step >= 0 for step in value.strides):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns that a read-only array must not be written; nobody writes
-            return store(packer, torch.from_numpy(value), place)
+            return store(packer, torch.from_numpy(value), place.name)
     raw = np.frombuffer(value.tobytes() or b"", dtype=np.uint8)
-    return store(packer, torch.from_numpy(raw.copy()), place)
+    return store(packer, torch.from_numpy(raw.copy()), place.name)
 
 
 def _read_array(unpacker: Unpacker, tree: Mapping[str, Any]) -> Any:

@@ -23,38 +23,73 @@ _PLAIN = {
 }
 """What the safetensors format has a name for; others are stored as what they consist of."""
 
+_REAL = {dtype for dtype in _PLAIN if not dtype.is_complex}
+_STRIDED = torch.strided
 _SPARSE = {torch.sparse_csr: "row", torch.sparse_bsr: "row", torch.sparse_csc: "column", torch.sparse_bsc: "column"}
 
 
 def identity(tensor: Tensor) -> Any:
     """Equal for two living tensors that are the same numbers in the same memory."""
-    part = tensor if type(tensor) is Tensor else getattr(tensor, "_local_tensor", tensor)
+    where = _address(tensor)
+    return (where, *_form(tensor)) if where else ("", id(tensor))
+
+
+def _address(tensor: Tensor) -> int:
+    """Where its numbers begin; 0 where it has none, or none that can be asked for."""
     try:
-        where = part.data_ptr()
+        return _part(tensor).data_ptr()
     except (NotImplementedError, RuntimeError):
-        where = 0
-    return (where, part.shape, part.stride(), part.dtype) if where else id(tensor)
+        return 0
 
 
-def store(packer: Packer, tensor: Tensor, place: Place) -> str:
-    """The name under which the packer holds it."""
-    key = identity(tensor)
-    name = packer.stored.get(key)
-    if name is None:
-        name = unique = place.name
-        number = 1
-        while unique in packer.tensors:
-            number += 1
-            unique = f"{name}~{number}"
-        packer.stored[key], packer.tensors[unique] = unique, tensor
-        return unique
-    return name
+def _form(tensor: Tensor) -> tuple[Any, ...]:
+    part = _part(tensor)
+    return part.shape, part.stride(), part.dtype, part is tensor
+
+
+def _part(tensor: Tensor) -> Tensor:
+    """Of a DTensor the piece that this process holds."""
+    return tensor if type(tensor) is Tensor else getattr(tensor, "_local_tensor", tensor)
+
+
+def store(packer: Packer, tensor: Tensor, name: str) -> str:
+    """The name under which the packer holds it: this one, where it is not held already and the name is free."""
+    key: Any = _address(tensor)
+    if not key or key in packer.stored:
+        first = packer.stored.get(key)
+        if first is not None and _form(packer.tensors[first]) == _form(tensor):
+            return first
+        key = identity(tensor)
+        if key in packer.stored:
+            return packer.stored[key]
+    unique, number = name, 1
+    while unique in packer.tensors:
+        number += 1
+        unique = f"{name}~{number}"
+    packer.stored[key], packer.tensors[unique] = unique, tensor
+    return unique
+
+
+def write_all(packer: Packer, values: Mapping[str, Any], place: Place) -> dict[str, Any]:
+    """The trees of named values. A save of thousands of tensors takes as long as this loop: what is usual is done in it."""
+    trees: dict[str, Any] = {}
+    before, held, tensors = f"{place.name}/", packer.stored, packer.tensors
+    for key, value in values.items():
+        if type(value) is Tensor and value.dtype in _REAL and type(key) is str and key.isascii() and _simple(value):
+            name, address = before + key, value.data_ptr()
+            if address and address not in held and name not in tensors:
+                held[address], tensors[name] = name, value
+            else:
+                name = store(packer, value, name)
+            trees[key] = _record(value, name)
+        else:
+            trees[key] = packer.value(value, place.at(key))
+    return trees
 
 
 def write(packer: Packer, value: Tensor, place: Place) -> dict[str, Any]:
-    if _simple(value):
-        name = {TAG: "tensor", "name": store(packer, value, place)}
-        return name if value.is_cpu else name | {"device": str(value.device)}
+    if type(value) is Tensor and value.dtype in _PLAIN and not value.is_conj() and _simple(value):
+        return _record(value, store(packer, value, place.name))
     if isinstance(value, UninitializedTensorMixin):
         raise UsageError(f"{place} is a lazy parameter without a shape yet: run one batch through the model before it is tracked.")
     if value.is_meta:
@@ -77,19 +112,17 @@ def write(packer: Packer, value: Tensor, place: Place) -> dict[str, Any]:
     return record
 
 
+def _record(value: Tensor, name: str) -> dict[str, Any]:
+    return {TAG: "tensor", "name": name} if value.is_cpu else {TAG: "tensor", "name": name, "device": str(value.device)}
+
+
 def _simple(value: Tensor) -> bool:
-    """Whether it is nothing but its numbers, as almost all are; a save of thousands takes as long as this function."""
+    """Whether a tensor of a plain dtype is nothing but its numbers, as almost all are."""
     return (
-        type(value) is Tensor
-        and (value.is_cpu or value.is_cuda)
-        and value.layout is torch.strided
-        and not value.requires_grad
-        and value.dtype in _PLAIN
-        and not value.is_nested
+        (value.is_cpu or value.is_cuda)
+        and value.layout is _STRIDED
+        and not (value.requires_grad or value.is_nested or value.is_neg())
         and value.is_contiguous()
-        and not value.is_conj()
-        and not value.is_neg()
-        and not value.is_inference()
     )
 
 
@@ -106,8 +139,8 @@ def _bare(tensor: Tensor, place: Place) -> Tensor:
 
 
 def _distributed(one: type) -> bool:
-    module = sys.modules.get("torch.distributed.tensor")
-    return module is not None and issubclass(one, module.DTensor)
+    kind = getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", None)  # torch 2.4 has the module without the class
+    return kind is not None and issubclass(one, kind)
 
 
 def _dense(packer: Packer, data: Tensor, place: Place) -> dict[str, Any]:
@@ -124,7 +157,7 @@ def _dense(packer: Packer, data: Tensor, place: Place) -> dict[str, Any]:
         if data.dtype not in _PLAIN:
             record["dtype"] = str(data.dtype).removeprefix("torch.")
             data = torch.view_as_real(data) if data.is_complex() else data.contiguous().reshape(*data.shape, 1).view(torch.uint8)
-    return {"name": store(packer, data, place), **record}
+    return {"name": store(packer, data, place.name), **record}
 
 
 def _sparse(packer: Packer, data: Tensor, place: Place) -> dict[str, Any]:

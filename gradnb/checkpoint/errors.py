@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from .model import Damage
+from ..errors import in_notebook
+
+if TYPE_CHECKING:
+    from .model import Damage
 
 
 class CheckpointError(RuntimeError):
     """The base of all."""
+
+    def _render_traceback_(self) -> list[str]:
+        return in_notebook(self)
 
 
 class NoCheckpointError(CheckpointError):

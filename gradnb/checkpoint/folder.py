@@ -38,6 +38,7 @@ class Folder:
         self._lock = DirectoryLock(self.path)
         self._commits = threading.Lock()  # so that no reader of this process sees half a manifest
         self._serial: int | None = None
+        self._numbering = threading.Lock()  # the mirror raises it while a checkpoint is written
         self._remembered = False
         self._draft: tuple[int, frozenset[int]] | None = None  # slot and pinned ones of the save in progress
         self._bad: dict[tuple[int, int], list[Damage]] = {}
@@ -168,7 +169,7 @@ class Folder:
             for known in self.manifests():
                 if (known.serial, set(known.files)) == (manifest.serial, set(manifest.files)):
                     return known
-            self._serial = max(self._serial or 0, manifest.serial - 1)
+            self._number_after(manifest.serial - 1)
             slot, _ = self.begin(nbytes=manifest.size)
             local = replace(manifest, slot=slot)
             with self._undone(manifest.size):
@@ -183,7 +184,7 @@ class Folder:
 
     def after(self, serial: int) -> None:
         """Number the next checkpoints higher than `serial`, one that a remote store has."""
-        self._serial = max(self._looked().serial if self._serial is None else self._serial, serial)
+        self._number_after(max(self._looked().serial if self._serial is None else 0, serial))
 
     # inside
 
@@ -193,7 +194,7 @@ class Folder:
             commit(self.path / slots.place(manifest.slot, slots.MANIFEST), manifest)
         pinned = {manifest.slot, *(self._draft[1] if self._draft is not None else ())}
         self._draft = None
-        self._serial = max(self._serial or 0, manifest.serial)
+        self._number_after(manifest.serial)
         written = {record.name for record in manifest.files}
         for key, damage in list(self._bad.items()):
             if all(one.file in written for one in damage):  # a shared file that was written anew is whole again for all who name it
@@ -207,8 +208,8 @@ class Folder:
     def _survey(self) -> survey.Survey:
         with self._commits:
             found = survey.survey(self.path, self._content.sizes, self._bad)
-            if self._draft is not None and self._draft[0] in found.unfinished:
-                found.unfinished.remove(self._draft[0])
+            if (draft := self._draft) is not None and draft[0] in found.unfinished:  # the writing thread may end it meanwhile
+                found.unfinished.remove(draft[0])
             return found
 
     def _looked(self) -> survey.Survey:
@@ -249,15 +250,18 @@ class Folder:
     def _next(self) -> int:
         """The serial of the next checkpoint. Raises WriteError when another process has written here."""
         newest = self._survey().serial
-        if self._serial is None:
-            self._serial = newest
-        elif newest > self._serial:
+        if self._serial is not None and newest > self._serial:
             raise WriteError(
                 f"Another process writes checkpoints into {self.path}: {newest:06d} appeared there, "
                 f"and this one wrote up to {self._serial:06d}. Give each run a folder of its own."
             )
         self._remember()
-        return self._serial + 1
+        return self._number_after(newest) + 1
+
+    def _number_after(self, serial: int) -> int:
+        with self._numbering:
+            self._serial = max(self._serial or 0, serial)
+            return self._serial
 
     def _remember(self, rank: int = 0) -> None:
         if self._remembered:

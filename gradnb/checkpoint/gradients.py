@@ -95,6 +95,8 @@ class Gradients:
                 try:
                     course.hooks.append(optimizer.register_step_pre_hook(_weakly(course, _Course.before)))
                     course.hooks.append(optimizer.register_step_post_hook(_weakly(course, _Course.after)))
+                    for hook in course.hooks:
+                        weakref.finalize(course, hook.remove).atexit = False
                 except AttributeError:  # a wrapper that is an Optimizer in name only: its gradients are always saved
                     course.end()
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
 
 from ..errors import UsageError
 from ..monitor.measure import number
@@ -23,6 +24,7 @@ from .tracked import Tracked
 from .words import plural, stands
 from .writer import Writer
 
+T = TypeVar("T")
 _SIGNAL_LIMIT = 5.0  # seconds for the upload after SIGTERM: Colab and schedulers kill soon after
 
 
@@ -53,12 +55,13 @@ class Keeper:
         self.tracked = Tracked()
         self.loop = Loop(self)
         self.writer = Writer(self._write, self._committed)
-        self._signals = Signals(self.say)
+        self._signals = Signals(self)
         self._metrics: dict[str, Any] = {}
         self._asked: str | None = None
         self._began = False
         self._ready = False
         self._saved_at: tuple[Any, ...] | None = None
+        self._from: Manifest | None = None
 
     # what the user calls
 
@@ -85,7 +88,7 @@ class Keeper:
 
     def resume(self, id: "str | int | Manifest | None" = None) -> None:
         self._prepare()
-        self._began = True
+        self._began = False  # where this fails, the next loop tries again: it must not begin at step 0
         if id is not None:
             self._go_on(*self.search.one(id), "")
         elif self._resume is False:
@@ -98,14 +101,17 @@ class Keeper:
                 raise NoCheckpointError(f'resume="must", and there is no checkpoint in {self.name}. resume=True begins at step 0 then.')
             else:
                 self.loop.anew()
-                self.say(f"no checkpoint in {self.name} yet: beginning at step 0")
+                here = f"; checkpoints are written to {self.folder.path}, and copied from there" if self.mirror is not None else ""
+                self.say(f"no checkpoint in {self.name} yet: beginning at step 0{here}")
+        self._began = True
 
     def put_back(self, state: State, manifest: Manifest) -> None:
         """Into what is tracked, all or nothing."""
         try:
             notes = self.tracked.load(state.tree["tracked"], state.tensors)
         except MismatchError as error:
-            raise MismatchError(f"Checkpoint {manifest.id} in {self.name} does not fit. {error}") from None
+            mend = "Make what is tracked as it was, give this run a place of its own, or begin anew with resume=False."
+            raise MismatchError(f"Checkpoint {manifest.id} in {self.name}: {error}\n{mend}") from None
         for note in notes:
             self.say(note)
 
@@ -128,7 +134,7 @@ class Keeper:
     def close(self, timeout: float) -> None:
         self._signals.remove()
         self.processes.close()
-        self.writer.close(timeout)
+        self.writer.wait(timeout)
         self._tell(self.writer.failures())
         if self.mirror is not None:
             self.mirror.close(timeout)
@@ -157,9 +163,21 @@ class Keeper:
             self._signals.asked = self._signals.asked or signal.SIGTERM  # it came to another process
             self._end_by_signal()
 
+    def at_once(self, act: Callable[[], T]) -> T:
+        self._began = False  # where this fails, the next loop tries again
+        result = self._signals.at_once(act)
+        self._began = True
+        return result
+
     def finish(self, whole: bool) -> None:
-        if whole and self._saved_at != self._now():
+        if (whole or self.loop.left_at_step) and self._saved_at != self._now():
+            self._asked = None
             self._save("end")
+        if self._asked == "asked":
+            self.warn("save() was called in a batch that was left before its end, so nothing was saved: call step() before break")
+        self._asked = None
+        if whole and self._signals.asked:  # it came after the last step
+            self._end_by_signal()
         self._signals.remove()
         self.writer.wait()
         self._tell(self.writer.failures())
@@ -168,8 +186,10 @@ class Keeper:
         written = self.writer.written
         if whole and written is not None:
             slow = f"; storage was slower than training: {self.writer.waited:.1f} s waited" if self.writer.waited > 1 else ""
-            left = self.mirror.status() if self.mirror is not None else ""
-            self.say(f"{plural(self.loop.step, 'step')} done; saved as {written.id} in {self.name}{slow}" + (f"; {left}" if left else ""))
+            self.say(f"{plural(self.loop.step, 'step')} done; saved as {written.id} {self._kept()}{slow}")
+
+    def tracks(self, thing: Any) -> bool:
+        return self.tracked.holds(thing)
 
     def say(self, text: str) -> None:
         if not self._quiet:
@@ -215,12 +235,12 @@ class Keeper:
     def _go_on(self, state: State, manifest: Manifest, rest: str) -> None:
         self.processes.together(lambda: self.put_back(state, manifest))
         random = state.tree["random"]
-        self.loop.restore(state.tree["position"], random)
+        self.loop.restore(state.tree["position"], state.tensors, random)
         for note in random_states.restore(random):
             self.warn(note)
         self._schedule.saved(state.step)
         self._metrics = dict(state.metrics)
-        self._saved_at = self._now()
+        self._saved_at, self._from = self._now(), manifest
         if self.best.by is not None:
             self.best.recall(self.search.all()[0])
         self.warn(f"resumed at {stands(manifest)} from {self.name}, checkpoint {manifest.id}{rest}")
@@ -237,9 +257,10 @@ class Keeper:
         self._tell(self.writer.failures())
         try:
             tree, tensors, settled = self.tracked.save()
-            tensors, pieces = self.processes.split(tensors)
+            position, more = self.loop.position()
+            tensors, pieces = self.processes.split(tensors | more)
             state = State(
-                {"tracked": tree, "random": random_states.capture(), "position": self.loop.position(), "shards": pieces},
+                {"tracked": tree, "random": random_states.capture(), "position": position, "shards": pieces},
                 tensors,
                 step=self.loop.step,
                 epoch=self.loop.epoch,
@@ -251,6 +272,7 @@ class Keeper:
             self.writer.submit(state)
         except Exception as error:
             self.warn(f"step {self.loop.step:,} could not be saved: {error}")
+            self._schedule.saved(self.loop.step)  # tried again, and told again, when the next one is due
             self.writer.wait()
             self.processes.skip(self.folder, self.loop.step, str(error))
             return
@@ -274,7 +296,17 @@ class Keeper:
         self._tell(self.writer.failures())
         if self.mirror is not None:
             self.mirror.flush(_SIGNAL_LIMIT)
+        self._began = False
         written = self.writer.written
         if written is not None:
-            self.warn(f"saved as {written.id}, step {written.step:,}, in {self.name}; the same cells again go on from here")
+            self.warn(f"saved as {written.id}, step {written.step:,}, {self._kept()}; the same cells again go on from here")
         self._signals.answer()
+
+    def _kept(self) -> str:
+        """Where the newest checkpoint lies."""
+        left = self.mirror.status() if self.mirror is not None else ""
+        return f"on this machine; {left}; ckpt.flush() waits for it" if left else f"in {self.name}"
+
+    def goes_on_from(self) -> str:
+        newest = self.writer.written or self._from
+        return "there is no checkpoint yet" if newest is None else f"the same cells again go on from {newest.id}, step {newest.step:,}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -39,25 +40,30 @@ class DirectoryLock:
         """Raises UsageError when another process holds it, WriteError when a newer object of this process does."""
         found = os.stat(self._path)
         key = found.st_dev, found.st_ino
-        with _guard:
-            other = _owners.get(key)
-            if other is self:
-                return
-            if self._key == key and other is not None:
-                raise WriteError(f"A newer Checkpointer of this process writes into {self._path}; this one has ended.")
+        while not self._takes_over(key, _owners.get(key)):
+            pass  # somebody else was faster
+
+    def _takes_over(self, key: tuple[int, int], other: "DirectoryLock | None") -> bool:
+        """``busy`` always comes before the guard: what the other one is writing is finished first, and asks for the guard meanwhile."""
+        if other is self:
+            return True
+        if self._key == key and other is not None:
+            raise WriteError(f"A newer Checkpointer of this process writes into {self._path}; this one has ended.")
+        with contextlib.nullcontext() if other is None else other.busy, _guard:
+            if _owners.get(key) is not other:
+                return False
             self._drop()  # of a folder that was removed meanwhile
-            if other is not None:
-                self.busy = other.busy
-                with self.busy:  # what the other one is writing is finished first
-                    handle, other._handle = other._handle, None
-                    other._drop()
-                    _owners[key] = self
-            else:
+            if other is None:
                 handle = _lock(self._path, key)
-                _owners[key] = self
+            else:
+                self.busy = other.busy
+                handle, other._handle = other._handle, None
+                other._drop()
+            _owners[key] = self
             self._key, self._handle = key, handle
             if handle is not None:
                 self._end = weakref.finalize(self, _release, handle)
+        return True
 
     def held(self) -> bool:
         return self._key is not None and _owners.get(self._key) is self

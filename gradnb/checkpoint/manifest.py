@@ -19,7 +19,7 @@ from . import disk
 from .errors import DamagedError, NewerFormatError
 from .model import FORMAT, Damage, FileRecord, Manifest
 
-_NAME = re.compile(r"(shared-[0-9a-f]{16}\.safetensors|[a-z0-9]+(\.[a-z0-9]+)*)")
+_NAME = re.compile(r"(?!manifest$)(shared-[0-9a-f]{16}\.safetensors|[a-z0-9]+(\.[a-z0-9]+)*)")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _KIND = "checkpoint"
 VOID = b"\0"

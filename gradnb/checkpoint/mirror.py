@@ -92,14 +92,15 @@ class Mirror:
 
     def close(self, timeout: float = 60.0) -> None:
         """Try to bring everything there within ``timeout`` seconds, say what is left, and end the thread."""
-        if self._forked() or self._thread is None or self._closing:
+        thread = self._thread
+        if self._forked() or thread is None or self._closing:
             return
         left = self._flush(timeout, patient=False)
         self.give_way()
         if left:
             self._tell(f"not yet in {self._remote.name}: {left}. It stays in {self._folder.path}, and is copied by the next run there.")
         else:
-            self._thread.join(1.0)
+            thread.join(1.0)
 
     # what a resume calls
 
@@ -155,11 +156,14 @@ class Mirror:
             self._settle(error)
 
     def _wait(self) -> bool:
-        """For something to do. False when it is time to end."""
+        """Until it is time to do what is wanted. False when it is time to end."""
         with self._changed:
-            while not self._over() and not (self._wanted and self._backoff.left() <= 0):
-                self._changed.wait(self._backoff.left() if self._wanted else None)
+            while self._wanted and not self._over() and self._backoff.left() > 0:
+                self._changed.wait(self._backoff.left())
             if self._over():
+                return False
+            if not self._wanted:
+                self._thread = None  # one that waits would keep the whole training alive when its Checkpointer is dropped
                 return False
             self._wanted, self._busy = False, True
             return True
@@ -251,7 +255,10 @@ class Mirror:
         text = f"checkpoint {job.id}, {words.size(job.size)}, {sent} of {words.plural(len(job.files), 'file')} there"
         if job is self._sending and (quiet := time.monotonic() - self._moved) > _QUIET:
             text += f", the next one on its way for {quiet:.0f} s"
-        return f"{text} ({str(self._error).rstrip('.')})" if self._error is not None else text
+        if self._error is None:
+            return text
+        why = str(self._error).removeprefix(f"{self._remote.name}: ").rstrip(".")
+        return f"{text} ({why})"
 
     def _connect(self) -> None:
         connect = getattr(self._remote, "connect", None)  # a mount may ask for the user's consent

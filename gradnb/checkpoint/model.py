@@ -44,7 +44,7 @@ class FileRecord:
     sha256: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Manifest:
     """The commit point of a checkpoint, written after all its files: a checkpoint without a whole manifest does not exist."""
 
@@ -73,6 +73,12 @@ class Manifest:
     def size(self) -> int:
         """Bytes of all its files; shared ones count."""
         return sum(record.size for record in self.files)
+
+    def __repr__(self) -> str:
+        from . import words  # which knows this class
+
+        more = f", {words.metrics(self.metrics)}" if self.metrics else ""
+        return f"checkpoint {self.id}: {words.stands(self)}, {words.size(self.size)}, saved {words.when(self.time)}{more}"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from typing import Any
 
 from ..errors import UsageError
 from . import drive_path
-from .drive_api import DriveAPI
 from .model import Remote
 from .mount import MOUNTPOINT, DriveMount
 
@@ -62,7 +61,11 @@ def _drive(folder: str) -> Remote:
     drive_path.parts(folder)  # a wrong place is said before anything of Google is looked for
     if MOUNTED_AT in os.environ:
         return DriveMount(folder, os.environ[MOUNTED_AT])
-    return DriveMount(folder) if in_colab() else DriveAPI(folder)
+    if in_colab():
+        return DriveMount(folder)
+    from .drive_api import DriveAPI
+
+    return DriveAPI(folder)
 
 
 def _below_mount(text: str) -> Remote | None:

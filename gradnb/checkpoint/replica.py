@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
-from . import slots
+from . import shared, slots
 from .errors import DamagedError, NewerFormatError, RemoteError
 from .folder import Folder
 from .manifest import parse, render
 from .model import Damage, Entry, FileRecord, Manifest, Remote
-from .shared import named
 
+_OURS = re.compile(r"(rank\d+\.)?(json|safetensors)|manifest")
+"""What a slot consists of; a user's ``slot-9.png`` is none of it."""
 _FREE = b"gradnb: this slot is being written\n"
 """In place of a manifest: not every store takes a file of no bytes."""
 
@@ -141,13 +143,13 @@ class Replica:
         """Shared files that no manifest names (not even a damaged one), and slots beyond their number after keep_last became smaller."""
         living = {one.slot for one in slots.keep(self.manifests, self._keep_last, self._keep_best)} | self._untouchable
         limit = slots.count(self._keep_last, self._keep_best)
-        names = {name: found for name in self._entries if (found := slots.split(name)) is not None}
+        names = {name: found for name in self._entries if (found := slots.split(name)) is not None and _OURS.fullmatch(found[1])}
         surplus = {slot for slot, _ in names.values() if slot >= limit} - living
         for name, (slot, _) in sorted(names.items(), key=lambda one: one[1][1] != slots.MANIFEST):  # a manifest goes before its files
             if slot in surplus:
                 self._remove(name)
-        needed = named(data for _, data in self._raw.values())
-        orphans = {name for name in self._entries if name.startswith(slots.SHARED) and name not in needed}
+        needed = shared.named(data for _, data in self._raw.values())
+        orphans = {name for name in self._entries if shared.is_shared(name) and name not in needed}
         if not self._all_read:
             return  # who knows what the others name
         for name in orphans & self._orphans:  # seen twice: a listing that lags may hide a manifest once

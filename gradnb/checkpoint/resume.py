@@ -31,16 +31,22 @@ class Search:
     def __init__(self, folder: "Folder", mirror: "Mirror | None", say: Callable[[str], None]):
         self._folder, self._mirror, self._say = folder, mirror, say
 
-    def all(self) -> tuple[list[Manifest], set[int]]:
-        """Newest first, and the serials of those that only the remote store has. A remote that cannot be read is told in one line."""
+    def all(self) -> tuple[list[Manifest], dict[int, str]]:
+        """Newest first, and of those that are not in both places, by serial, where they are.
+
+        A remote that cannot be read is told in one line.
+        """
         here = list(self._folder.manifests())
         try:
             there = self._remote()
         except RemoteError as error:
             self._say(f"{error}")
             there = []
-        only = {one.serial for one in there} - {one.serial for one in here}
-        return sorted(here + [one for one in there if one.serial in only], key=lambda one: -one.serial), only
+        serials, known = {one.serial for one in here}, {one.serial for one in there}
+        where = dict.fromkeys(known - serials, "not on this machine")
+        if known:
+            where |= dict.fromkeys(serials - known, "only on this machine")
+        return sorted(here + [one for one in there if one.serial not in serials], key=lambda one: -one.serial), where
 
     def newest(self) -> Found | None:
         """None when there is certainly no checkpoint.

@@ -125,11 +125,6 @@ def overlap(one: Box, other: Box) -> Box | None:
     return tuple(begin), tuple(stop - start for start, stop in zip(begin, end, strict=True))
 
 
-def in_use() -> bool:
-    """Whether there can be a sharded tensor in this process."""
-    return "torch.distributed.tensor" in sys.modules
-
-
 def concerns(saved: "Tensor | Pieces", like: Tensor | None) -> bool:
     """Whether ``fit`` has something to do."""
     return isinstance(saved, Pieces) or (like is not None and is_sharded(like) and not is_sharded(saved))
@@ -151,19 +146,6 @@ def fit(saved: "Tensor | Pieces", like: Any) -> Tensor:
         piece = saved[_slices((offset, shape), (0,) * len(offset))].clone(memory_format=torch.contiguous_format)
     piece = piece.to(_local(target).device)
     return DTensor.from_local(piece, target.device_mesh, target.placements, run_check=False, shape=like.shape, stride=like.stride())
-
-
-def fit_all(saved: Any, live: Any) -> Any:
-    """``fit`` for the tensors of a fresh tree of dicts, lists and tuples, each by what stands in the same place of ``live``."""
-    if isinstance(saved, Tensor):
-        return fit(saved, live)
-    if isinstance(saved, dict) and isinstance(live, Mapping):
-        for key in saved.keys() & live.keys():
-            saved[key] = fit_all(saved[key], live[key])
-    elif isinstance(saved, (list, tuple)) and isinstance(live, (list, tuple)):
-        fitted = [fit_all(one, other) for one, other in zip(saved, live)] + list(saved[len(live) :])
-        return fitted if isinstance(saved, list) else tuple(fitted)
-    return saved
 
 
 def gather(shards: Mapping[int, Mapping[str, Any]], reader: Callable[[int, str], Read | None]) -> dict[str, Pieces]:

@@ -137,4 +137,9 @@ def named(manifests: Iterable[bytes]) -> set[str]:
 
 def lying(path: Path) -> list[str]:
     """Names of the shared files in a folder."""
-    return [entry.name for entry in path.iterdir() if _NAMED.fullmatch(entry.name.encode("utf-8", "replace"))]
+    return [entry.name for entry in path.iterdir() if is_shared(entry.name)]
+
+
+def is_shared(name: str) -> bool:
+    """Whether a file has a name that only we give."""
+    return _NAMED.fullmatch(name.encode("utf-8", "replace")) is not None

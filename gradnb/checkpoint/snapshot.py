@@ -17,20 +17,15 @@ class Snapshot:
     def copy(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Contiguous CPU tensors of the same values, valid until the next call. Nothing written to ``tensors`` afterwards shows in them."""
         self._buffers = {name: self._buffer(name, tensor) for name, tensor in tensors.items()}
-        groups: dict[tuple[torch.device, torch.dtype], list[str]] = {}
-        for name, tensor in tensors.items():
-            groups.setdefault((tensor.device, tensor.dtype), []).append(name)
+        here = [name for name, tensor in tensors.items() if tensor.is_cpu]
+        there = [name for name, tensor in tensors.items() if not tensor.is_cpu]
         with torch.no_grad(), torch._C.DisableTorchFunction():
-            for (device, _), names in groups.items():
-                into, values = [self._buffers[name] for name in names], [tensors[name].detach() for name in names]
-                if device.type == "cpu":
-                    torch._foreach_copy_(into, values)
-                else:
-                    for one, value in zip(into, values, strict=True):
-                        one.copy_(value, non_blocking=True)
-        for device in {device for device, _ in groups}:
-            if device.type != "cpu":  # the copies must have arrived before the next step may write to the tensors
-                torch.accelerator.synchronize(device) if hasattr(torch, "accelerator") else torch.cuda.synchronize(device)
+            if here:
+                torch._foreach_copy_([self._buffers[name] for name in here], [tensors[name] for name in here])
+            for name in there:
+                self._buffers[name].copy_(tensors[name], non_blocking=tensors[name].is_cuda)
+        for device in {tensors[name].device for name in there if tensors[name].is_cuda}:
+            torch.cuda.synchronize(device)  # the next step may write to the tensors: the copies must have arrived
         return dict(self._buffers)
 
     def _buffer(self, name: str, tensor: Tensor) -> Tensor:

@@ -206,7 +206,7 @@ def _entries(file: BinaryIO, size: int | None) -> tuple[bytes, list[tuple[str, t
         entries, end = [], 0
         for begin, stop, name, entry in listed:
             shape = [int(length) for length in entry["shape"]]
-            if begin != end or stop < begin or any(length < 0 for length in shape):
+            if begin != end or stop < begin or any(length < 0 for length in shape) or math.prod(map(_one_at_least, shape)) >= 1 << 60:
                 raise FormatError(f"{name} does not follow what stands before it")
             dtype = _DTYPES[entry["dtype"]]
             if name in others:
@@ -223,6 +223,11 @@ def _entries(file: BinaryIO, size: int | None) -> tuple[bytes, list[tuple[str, t
     if size is not None and 8 + count + end != size:
         raise FormatError(f"its header names {8 + count + end} bytes, and it has {size}")
     return length + text, entries
+
+
+def _one_at_least(length: int) -> int:
+    """For the size that torch computes: it refuses a huge tensor also where another dimension is empty."""
+    return max(1, length)
 
 
 def _fill(file: BinaryIO, view: memoryview) -> None:

@@ -94,9 +94,7 @@ class Tracked:
         that follows its student requires none either).
         """
         self._watch()
-        packer = Packer(inner)
-        parameters = self.parameters()
-        packer.names = _called(parameters)
+        packer, parameters = self._packer()
         things = {}
         for name, each in self._items.items():
             try:
@@ -148,14 +146,20 @@ class Tracked:
 
     def parameters(self) -> dict[str, Tensor]:
         """All tensors that a gradient may reach, by name: the modules' own names first, an optimizer's for those that no module holds."""
+        return self._named({id(each): each.parameters() for each in self._items.values()})
+
+    def _named(self, walked: Mapping[int, Mapping[str, Tensor]]) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
         seen: set[int] = set()
         for _, each in sorted(self._items.items(), key=lambda pair: (pair[1].kind == "optimizer", pair[0])):
-            for name, parameter in each.parameters().items():
+            for name, parameter in walked[id(each)].items():
                 if id(parameter) not in seen:
                     seen.add(id(parameter))
                     found[name] = parameter
         return found
+
+    def holds(self, thing: Any) -> bool:
+        return any(each.thing is thing for each in self._items.values())
 
     def warnings(self) -> list[str]:
         """What cannot be restored exactly, a sentence each: to be said before training."""
@@ -176,9 +180,18 @@ class Tracked:
             found += thing.values() if isinstance(thing, dict) else thing if isinstance(thing, (list, deque)) else [thing]
         self._gradients.watch([each for each in found if isinstance(each, torch.optim.Optimizer)])
 
+    def _packer(self) -> tuple[Packer, dict[str, Tensor]]:
+        """With what is known of the parameters, and these by name."""
+        packer = Packer(inner)
+        packer.parameters = {id(each): each.parameters() for each in self._items.values()}
+        parameters = self._named(packer.parameters)
+        packer.names = _called(parameters)
+        return packer, parameters
+
     def _unpacker(self, tensors: Mapping[str, Tensor]) -> Unpacker:
         unpacker = Unpacker(tensors)
-        unpacker.names = _called(self.parameters())
+        unpacker.parameters = self.parameters()
+        unpacker.names = _called(unpacker.parameters)
         return unpacker
 
     def _check(self, things: Mapping[str, Any], unpacker: Unpacker) -> list[str]:
@@ -201,9 +214,7 @@ class Tracked:
 
     def _copy(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The state as it is now, in memory of its own."""
-        packer = Packer(inner)
-        parameters = self.parameters()
-        packer.names = _called(parameters)
+        packer, parameters = self._packer()
         things: dict[str, Any] = {}
         for name, each in self._items.items():
             try:

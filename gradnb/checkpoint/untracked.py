@@ -26,7 +26,7 @@ def warnings(things: Mapping[str, Any], parameters: Mapping[str, Tensor]) -> lis
     optimizer moves and nothing tracked holds. ``parameters`` are those of ``things``, by name."""
     found = list(_homeless(things))
     suspects = _suspects(things, parameters)
-    names = _variables({id(reference()) for reference, _ in suspects} - {id(None)})
+    names = variables({id(reference()) for reference, _ in suspects} - {id(None)})
     if any(id(reference()) not in names for reference, _ in suspects):
         gc.collect()  # an optimizer of an earlier run of the cell lives in a cycle with its scheduler until then
     for reference, text in suspects:
@@ -137,7 +137,7 @@ def _homeless(things: Mapping[str, Any]) -> Iterable[str]:
                 yield f"{name} moves {count} ({shapes}) that nothing tracked holds: track the module, or the tensors, too"
 
 
-def _variables(wanted: set[int]) -> dict[int, str]:
+def variables(wanted: set[int]) -> dict[int, str]:
     """What the user calls the objects with these ids: looked up in the main program and in the frames that led here."""
     found: dict[int, str] = {}
 

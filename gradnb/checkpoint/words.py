@@ -9,7 +9,8 @@ from .model import Damage, Manifest
 
 
 def plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}{'es' if noun.endswith(('s', 'ch')) else 's'}"
+    many = "es" if noun.endswith(("s", "ch")) and noun != "epoch" else "s"
+    return f"{count:,} {noun}{'' if count == 1 else many}"
 
 
 def size(count: float) -> str:
@@ -59,22 +60,30 @@ def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
 
 
 class Listing(list[Manifest]):
-    """Checkpoints, newest first; shows itself as a table."""
+    """Checkpoints, newest first; shows itself as a table. ``marks``: what else to say of some of them, by serial."""
 
-    def __init__(self, manifests: Sequence[Manifest], place: str, best: Manifest | None = None, elsewhere: Sequence[str] = ()):
+    def __init__(
+        self,
+        manifests: Sequence[Manifest],
+        place: str,
+        best: Manifest | None = None,
+        marks: Mapping[int, str] | None = None,
+        damage: Sequence[Damage] = (),
+    ):
         super().__init__(manifests)
-        self._place, self._best, self._elsewhere = place, best, set(elsewhere)
+        self._place, self._best, self._marks = place, best, dict(marks or {})
+        self._damage = f"\nleft out, damaged: {damaged(damage)}" if damage else ""
 
     def __repr__(self) -> str:
         if not self:
-            return f"no checkpoints in {self._place}"
+            return f"no checkpoints in {self._place}{self._damage}"
         rows = [("id", "step", "epoch", "batch", "saved", "size", "")]
         for one in self:
             marks = ["best"] if self._best is not None and one.serial == self._best.serial else []
-            marks += ["not on this machine"] if one.id in self._elsewhere else []
+            marks += [self._marks[one.serial]] if one.serial in self._marks else []
             note = "  ".join(filter(None, [metrics(one.metrics), ", ".join(marks)]))
             rows.append((one.id, f"{one.step:,}", _or_dash(one.epoch), _or_dash(one.batch), when(one.time), size(one.size), note))
-        return f"{plural(len(self), 'checkpoint')} in {self._place}\n{table(rows, right=(1, 2, 3, 5))}"
+        return f"{plural(len(self), 'checkpoint')} in {self._place}\n{table(rows, right=(1, 2, 3, 5))}{self._damage}"
 
 
 def _or_dash(value: int | None) -> str:

@@ -32,7 +32,6 @@ class Writer:
         self._job: State | None = None
         self._thread: threading.Thread | None = None
         self._process = os.getpid()
-        self._closed = False
         self._failures: list[tuple[int, Exception]] = []
         self.waited = 0.0
         """Seconds that saves have waited for the write before them."""
@@ -54,11 +53,10 @@ class Writer:
             self.waited += time.perf_counter() - begin
         copy = replace(state, tensors=self._snapshot.copy(state.tensors))
         with self._condition:
-            self._job = copy
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="gradnb checkpoint writer", daemon=True)
-                self._thread.start()
-            self._condition.notify_all()
+                self._thread.start()  # may raise where the interpreter is ending: nobody must wait for a job then
+            self._job = copy
 
     def wait(self, timeout: float | None = None) -> bool:
         """Until nothing is being written; False when the time limit (seconds) came first."""
@@ -73,13 +71,6 @@ class Writer:
             found, self._failures = self._failures, []
         return found
 
-    def close(self, timeout: float | None = None) -> bool:
-        done = self.wait(timeout)
-        with self._condition:
-            self._closed = True
-            self._condition.notify_all()
-        return done
-
     def warm(self, state: State) -> None:
         """Make the buffers before the training: memory that is used for the first time costs several times the copy."""
         self._snapshot.copy(state.tensors)
@@ -88,10 +79,10 @@ class Writer:
         _step_back()
         while True:
             with self._condition:
-                self._condition.wait_for(lambda: self._job is not None or self._closed)
                 job = self._job
-            if job is None:
-                return
+                if job is None:
+                    self._thread = None  # one that waits would keep the whole training alive when its Checkpointer is dropped
+                    return
             try:
                 self.written = self._write(job)
                 self.failed = False
@@ -117,4 +108,4 @@ def _step_back() -> None:
 def _finish(ref: "weakref.ref[Writer]") -> None:
     writer = ref()
     if writer is not None:
-        writer.close(_AT_EXIT)
+        writer.wait(_AT_EXIT)

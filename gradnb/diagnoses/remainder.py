@@ -48,8 +48,8 @@ def _told(lead: Lead) -> tuple[str, str, str]:
     if kind == "empty":
         return (
             f"{subject(lead, 'the leftover block')} steps without a gradient: nothing was left over",
-            f"The gradients of {optimizer(lead)} are cleared, and no backward came since{place(lead)}. The step moves nothing, but the "
-            "counters, the scheduler and the state of the optimizer go on.",
+            f"The gradients of {optimizer(lead)} are cleared, and no backward came since{place(lead)}. Where they are `None` the step "
+            "moves nothing; where they are zeros, momentum and weight decay move the weights once more. Counters and schedulers go on.",
             "Run this block only while backward passes wait for a step: count them, and set the count to 0 after each step.",
         )
     if kind == "leaked":

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
 from ..errors import UsageError
-from . import state, summary
+from . import summary
 from .activations import Activations
 from .flags import Engine, Flag
 from .forms import Forms
@@ -142,6 +142,8 @@ class Monitor(Forms):
         History, events, gates, flags and the step count; not the rules of your own and not what was passed to a board. Of so many layers
         that they would take more, older steps are put together in longer blocks. Under ``torch.distributed`` each rank has its own.
         """
+        from . import state
+
         self.flush()
         return state.of(self)
 
@@ -152,6 +154,8 @@ class Monitor(Forms):
         Layers are matched by name; those that are new or missing are named in ``history.events``. Raises UsageError for what is no such
         state, and changes nothing then.
         """
+        from . import state
+
         self.flush()
         self._refresh(True, self.history.step)  # what the restored model trains, too
         state.into(self, state_dict)

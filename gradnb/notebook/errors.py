@@ -6,10 +6,14 @@ import traceback
 from types import TracebackType
 from typing import Any, NoReturn
 
+from IPython import get_ipython
+from IPython.core import interactiveshell
 from IPython.core.error import UsageError
 
-from ..tracebacks import below, tidy_chain
+from ..tracebacks import above, below, tidy_chain
 from .cell import RUNNER_CODE
+
+_SHELL = interactiveshell.__file__
 
 
 def pass_on(shell: Any, error: BaseException) -> NoReturn:
@@ -32,6 +36,20 @@ def raise_plain(shell: Any, error: BaseException) -> NoReturn:
     __tracebackhide__ = True
     _render_as(error, lambda: shell.InteractiveTB.get_exception_only(type(error), error))
     raise error
+
+
+def users_frames(error: BaseException) -> list[str]:
+    """``_render_traceback_`` of an error that gradnb raises on purpose: the user's lines, then the message, which says what led to it."""
+    shell = get_ipython()
+    frames = above(error.__traceback__)
+    while frames is not None and frames.tb_frame.f_code.co_filename == _SHELL:  # IPython's own frame, which runs the cell
+        frames = frames.tb_next
+    chain = error.__cause__, error.__context__, error.__suppress_context__
+    error.__cause__ = error.__context__ = None
+    try:
+        return _lines(shell, error, frames)
+    finally:
+        error.__cause__, error.__context__, error.__suppress_context__ = chain
 
 
 def _render_as(error: BaseException, render: Any) -> None:

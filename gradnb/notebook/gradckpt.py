@@ -67,9 +67,12 @@ class CheckpointMagics(Magics):
             return next(iter(known.values()))
         if name in known:
             return known[name]
-        there = ", ".join(known) or "there is none"
-        asked = f"{name!r} is no Checkpointer" if name is not None else "Name a Checkpointer"
-        raise Refused(f"{asked}: a variable that holds one is expected ({there}). ckpt = gradnb.Checkpointer(...) makes one.")
+        there = ", ".join(known)
+        if name is not None:
+            what = f"{name!r} is no Checkpointer ({f'these are: {there}' if known else 'there is none'})"
+        else:
+            what = f"There are several Checkpointers ({there}): name one of them" if known else "There is no Checkpointer"
+        raise Refused(what + ("." if known else ": ckpt = gradnb.Checkpointer(...) makes one."))
 
     def _found(self, name: str | None) -> Any:
         """A Checkpointer to look with; a place that no variable names is only looked at."""

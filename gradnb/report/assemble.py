@@ -54,16 +54,29 @@ def reach(recording: Recording) -> None:
 def rows(recording: Recording, models: list[str] | None) -> list[ParameterRow]:
     """The parameter table, in the order the modules define."""
     copied = _only_copied(recording)
+    used = {p.name for p in recording.parameters if p.value >= 0}
     return [
         ParameterRow(p.name, p.shape, p.dtype, p.device, p.trainable, p.reached, p.gradient, p.grad_norm, p.optimizer, p.moved)
         for number, p in enumerate(recording.parameters)
-        if p.listed and not _gone(p, number in copied) and (not models or p.root in models or p.name.split(".")[0] in models)
+        if p.listed
+        and not _gone(p, number in copied)
+        and not _replaced(p, used)
+        and (not models or p.root in models or p.name.split(".")[0] in models)
     ]
 
 
 def _gone(parameter: Parameter, copied: bool) -> bool:
     """Of a module that was thrown away unused: built to count its parameters, copied from, or replaced before the training."""
     return parameter.anonymous and not parameter.alive and (copied or not parameter.reached) and parameter.optimizer is None
+
+
+def _replaced(parameter: Parameter, used: set[str]) -> bool:
+    """Of the model that an earlier run of this cell built: its name means another one now. A traceback, an output or the variable of a
+    loop over its parameters may keep it alive."""
+    if parameter.value >= 0 or parameter.optimizer is not None:
+        return False
+    loose = parameter.anonymous or not parameter.registered and not parameter.trainable
+    return loose or not parameter.alive or parameter.name in used
 
 
 def _only_copied(recording: Recording) -> set[int]:

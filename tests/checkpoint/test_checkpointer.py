@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -194,6 +196,23 @@ def test_a_loop_of_ones_own_that_forgot_to_resume_is_stopped_before_it_loses_any
         ckpt.step(loss=1.0)
 
 
+def test_a_break_after_step_saves_where_the_loop_was_left_and_a_save_that_cannot_is_told(tmp_path, capsys):
+    for name, told, step in (("told", True, 7), ("untold", False, 4)):
+        training = Training()
+        ckpt = training.ckpt(tmp_path / name, every=4)
+        for _, batch in ckpt.loop(batches(), epochs=1):
+            training.step(batch)
+            if len(training.losses) == 7:
+                if told:
+                    ckpt.step()
+                ckpt.save()
+                break
+        said = capsys.readouterr().out
+        assert ckpt.latest().step == step and ("call step() before break" in said) == (not told)
+        assert (run(tmp_path / name, epochs=1)[0].losses) == run(tmp_path / "whole", epochs=1)[0].losses
+        ckpt.close()
+
+
 def test_plain_values_are_read_and_written_as_attributes(tmp_path):
     ckpt = Training().ckpt(tmp_path / "run", every=1).track(best=0.0, name="first")
     for _ in ckpt.epochs(2):
@@ -203,6 +222,30 @@ def test_plain_values_are_read_and_written_as_attributes(tmp_path):
     assert again.values.best == 1.0 and again.values.name == "first"
     with pytest.raises(AttributeError, match="nothing"):
         print(again.values.nothing)
+
+
+def test_a_state_without_any_tensor_is_saved_and_comes_back(tmp_path):
+    with Checkpointer(tmp_path, every=None, quiet=True).track(best=0.5) as ckpt:
+        ckpt.values.best = 0.75
+        ckpt.save()
+    again = Checkpointer(tmp_path, every=None, quiet=True).track(best=0.0)
+    again.load(again.latest())
+    assert again.values.best == 0.75
+
+
+def test_a_writer_that_cannot_start_is_told_and_nobody_waits_for_it(tmp_path, capsys, monkeypatch):
+    training = Training()
+    ckpt = training.ckpt(tmp_path, every=None)
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        ckpt.save()
+    assert "could not be saved: can't start new thread" in capsys.readouterr().out
+    ckpt.save()
+    assert ckpt.flush(10) and len(ckpt.list()) == 1
 
 
 def test_what_is_being_written_cannot_be_changed_by_a_later_step(tmp_path):
@@ -368,6 +411,15 @@ def test_training_is_the_same_with_and_without(tmp_path):
     other, _ = run(tmp_path / "run", every=1)
     other.losses.append(float(torch.rand(())))
     assert one.losses == other.losses and torch.equal(one.model.weight, other.model.weight)
+
+
+def test_importing_gradnb_imports_no_checkpoints_until_they_are_used():
+    code = (
+        "import sys, gradnb; room = lambda: {name for name in sys.modules if name.startswith('gradnb.checkpoint.')}; "
+        "assert 'Checkpointer' in dir(gradnb) and not room(), room(); gradnb.Checkpointer; assert 'gradnb.checkpoint.keeper' in room(); "
+        "google = [name for name in sys.modules if name.startswith(('google', 'gradnb.checkpoint.drive_api'))]; assert not google, google"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_it_is_part_of_the_public_face():

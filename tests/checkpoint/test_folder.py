@@ -6,12 +6,14 @@ import json
 import math
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from gradnb.checkpoint.disk import checksum
 from gradnb.checkpoint.errors import DamagedError, WriteError
 from gradnb.checkpoint.folder import Folder
 from gradnb.checkpoint.model import State
@@ -168,6 +170,22 @@ def test_the_damaged_tensors_are_named(tmp_path: Path) -> None:
     assert "model/weight" in folder.verify(manifest)[0].why
     flip(tmp_path / "slot-0.safetensors", 20)
     assert folder.verify(manifest)
+
+
+@pytest.mark.parametrize("place", ["../secret.safetensors", "shared-/../../secret.safetensors", ["x"], None])
+def test_a_checkpoint_that_names_files_of_others_is_damaged_however_well_it_is_signed(place: object, tmp_path: Path) -> None:
+    folder = filled(tmp_path / "there", 1)
+    manifest = folder.manifests()[0]
+    path = folder.file(manifest, next(record for record in manifest.files if record.name == "json"))
+    forged = json.loads(path.read_bytes())
+    forged["tensors"] = {name: [place, 0] for name in forged["tensors"]} if place is not None else []
+    text = json.dumps(forged).encode()
+    path.write_bytes(text)
+    files = tuple(replace(one, size=len(text), sha256=checksum(text)) if one.name == "json" else one for one in manifest.files)
+    with pytest.raises(DamagedError, match=r"slot-0\.json is not what gradnb writes"):
+        folder.places(replace(manifest, files=files))
+    with pytest.raises(DamagedError, match=r"slot-0\.json is not what gradnb writes"):
+        folder.read(replace(manifest, files=files))
 
 
 def test_a_file_that_is_missing_cut_or_longer_is_noticed_without_reading_it(tmp_path: Path) -> None:

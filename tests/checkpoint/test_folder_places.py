@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -233,3 +234,31 @@ def test_a_background_thread_writes_while_others_look(tmp_path: Path) -> None:
     assert not errors
     assert looks > 3
     assert steps(folder) == [39, 38, 37]
+
+
+def test_a_cell_that_is_run_again_while_the_old_one_writes_waits_for_that_write_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = filled(tmp_path, 1)
+    begun, go_on, opened = threading.Event(), threading.Event(), threading.Event()
+    put = old._content.put
+
+    def slowly(*args: Any) -> Any:
+        begun.set()
+        go_on.wait(10)
+        return put(*args)
+
+    monkeypatch.setattr(old._content, "put", slowly)
+    new = Folder(tmp_path)
+    writing = threading.Thread(target=old.write, args=(state(2),), daemon=True)
+    opening = threading.Thread(target=lambda: (new.open(), opened.set()), daemon=True)
+    writing.start()
+    assert begun.wait(10)
+    opening.start()
+    assert not opened.wait(0.2)
+    go_on.set()
+    writing.join(10)
+    opening.join(10)
+    assert opened.is_set() and not writing.is_alive() and steps(new) == [2, 1]
+    new.write(state(3))
+    assert steps(new) == [3, 2, 1]

@@ -70,7 +70,9 @@ def test_a_manifest_cut_at_any_length_or_longer_than_written_is_noticed() -> Non
         assert caught.value.damage[0].file == "slot-3.manifest"
 
 
-@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "..", "a/b", "a\\b", "", "shared-../x", "C:x", "a..b", "A"])
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd", "/etc/passwd", "..", "a/b", "a\\b", "", "shared-../x", "C:x", "a..b", "A", "manifest"]
+)
 def test_a_file_name_that_leads_out_of_the_folder_is_refused(name: str) -> None:
     content = json.loads(render(MANIFEST).split(b"\n")[0])
     content["files"][0][0] = name

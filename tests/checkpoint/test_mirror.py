@@ -209,6 +209,18 @@ def test_a_copy_that_breaks_at_any_point_leaves_a_good_one_and_is_made_good(tmp_
     run.mirror.close()
 
 
+def test_files_of_the_user_in_the_store_stay_whatever_they_are_called(tmp_path: Path, store: Store) -> None:
+    theirs = ["shared-notes.txt", "shared-0123.safetensors", "slot-40.png", "notes.manifest"]
+    for name in theirs:
+        (store.path / name).write_text("mine")
+    run = Run(tmp_path / "here", store, keep_last=1)
+    for step in range(1, 6):
+        run.save(step, base=step)
+        assert run.mirror.flush(10) == ""
+    assert all((store.path / name).read_text() == "mine" for name in theirs) and store.good()[-1] == 5
+    run.mirror.close()
+
+
 def test_an_unchanged_base_is_sent_once_and_removed_when_nothing_names_it(tmp_path: Path, store: Store) -> None:
     run = Run(tmp_path / "here", store, keep_last=1)
     for step in range(1, 7):

@@ -122,6 +122,7 @@ def test_memory_that_is_not_plain_is_never_written_by_mistake(tensor: torch.Tens
         b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,-4]}}',
         b'{"a":{"dtype":"F32","shape":[9999999999],"data_offsets":[0,4]}}',
         b'{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}',
+        b'{"a":{"dtype":"F32","shape":[0,4611686018427387904,4],"data_offsets":[0,0]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
         b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}',
         b'{"a":{"dtype":"X","shape":[1],"data_offsets":[0,4]}}',
         b'{"__metadata__":{"gradnb.dtypes":"{\\"a\\":\\"load\\"}"},"a":{"dtype":"U8","shape":[1,4],"data_offsets":[0,4]}}',

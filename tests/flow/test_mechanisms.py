@@ -244,3 +244,22 @@ def test_code_that_is_right_is_left_in_peace(name):
     assert error is None
     assert [(f.cause, f.title) for f in report.findings if f.severity != "info"] == []
     assert torch.is_grad_enabled()
+
+
+def test_of_two_argmax_in_one_line_the_one_that_had_a_gradient_to_lose_is_named():
+    report, marked, _ = check(
+        """
+        net = nn.Linear(4, 2)
+        opt = torch.optim.SGD(net.parameters(), lr=0.1)
+        for _ in range(2):
+            with torch.no_grad():
+                before = net(0 * x)
+            after = net(x)
+            gain = (before.argmax(1) == 0).float().mean() - (after.argmax(1) == 0).float().mean()  # <- here
+            loss = F.mse_loss(after, y) + 0.3 * gain
+            opt.zero_grad(); loss.backward(); opt.step()
+        """,
+        "two-argmax",
+    )
+    assert [(f.cause, f.location.line) for f in report.findings] == [("nondifferentiable", marked[0])]
+    assert report.findings[0].title.startswith("`after.argmax(1)`")

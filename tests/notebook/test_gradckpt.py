@@ -58,6 +58,9 @@ def test_verify_names_what_is_damaged(shell: Any, capsys: Any) -> None:
     shell.run_cell("%gradckpt verify ckpt").raise_error()
     said = capsys.readouterr().out
     assert "damaged" in said and file.name in said
+    shell.run_cell("%gradckpt list").raise_error()
+    listed = capsys.readouterr().out
+    assert "2 checkpoints in" in listed and f"): {file.name} is cut off" in listed.partition("left out, damaged: ")[2]
 
 
 def test_resume_puts_the_state_back(shell: Any, capsys: Any) -> None:
@@ -75,7 +78,7 @@ def test_resume_puts_the_state_back(shell: Any, capsys: Any) -> None:
         ("%gradckpt burn", "burn"),
         ("%gradckpt resume model", "'model' is no Checkpointer"),
         ("%gradckpt resume ckpt --id 000009", "There is no checkpoint '000009'"),
-        ("second = gradnb.Checkpointer('b')\n%gradckpt list", "Name a Checkpointer"),
+        ("second = gradnb.Checkpointer('b')\n%gradckpt list", "There are several Checkpointers (ckpt, second): name one of them."),
     ],
 )
 def test_a_wrong_line_is_one_line_of_error(shell: Any, capsys: Any, line: str, said: str) -> None:

@@ -57,6 +57,17 @@ def test_a_broken_cell_is_reported_and_kept_as_the_last_report(shell: Shell) -> 
     assert report.verdict == "error" and "detach" in ran.out
 
 
+@pytest.mark.parametrize(
+    "keeps", ["", "kept = optimizer\n", "for parameter in encoder.parameters():\n    parameter.requires_grad = False\n"]
+)
+def test_the_model_that_an_earlier_run_of_the_cell_built_is_not_counted(shell: Shell, keeps: str) -> None:
+    shell.run(f"{MODEL}\n{HEALTHY}{keeps}")
+    shell.run(f"%%gradcheck --no-graph\n{MODEL}{HEALTHY}")
+    report = gradnb.last_report()
+    assert report is not None and len(report.parameters) == 4
+    assert "every trainable parameter gets a gradient" in str(report)
+
+
 def test_quiet_shows_what_is_wrong_and_nothing_else(shell: Shell) -> None:
     shell.run(MODEL)
     assert shell.run("%%gradcheck --quiet\n" + HEALTHY).out == ""

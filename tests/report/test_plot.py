@@ -31,3 +31,16 @@ def test_matplotlib_loads_only_when_asked_for_and_pyplot_never() -> None:
         "assert 'matplotlib' not in sys.modules; r.plot(); assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_notebook_gets_the_small_picture_also_where_pyplot_has_a_formatter_for_every_figure() -> None:
+    code = (
+        "import matplotlib; matplotlib.use('agg'); import matplotlib.pyplot; from IPython.core.interactiveshell import InteractiveShell;"
+        "from IPython.core.pylabtools import select_figure_formats; from IPython.utils.capture import capture_output;"
+        "from tests.report.samples import rich; shell = InteractiveShell.instance(); select_figure_formats(shell, {'png'});"
+        "figure = rich().plot(); large = len(shell.display_formatter.formatters['image/png'](figure))\n"
+        "with capture_output() as captured: shell.display_formatter.format(figure)\n"
+        "(shown,) = captured.outputs; small = len(shown.data['image/png'])\n"
+        "assert small < 0.6 * large, (small, large)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -8,7 +8,7 @@ import random
 import sys
 import types
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ import torch
 from ..encode import Packer, Place, Unpacker
 from ..encode_generators import difference, is_generator, set_state, state
 from ..errors import MismatchError
+from ..words import plural
 from .item import Item
 
 DEPTH, OBJECTS, WIDTH = 12, 20_000, 64
@@ -53,9 +54,10 @@ class Generator(Item):
         return []
 
 
-def find(loader: Any) -> list[Any]:
+def find(loader: Any, wanted: Callable[[Any], bool] = lambda value: is_generator(type(value))) -> list[Any]:
     """The random generators reachable from a loader: its dataset, samplers, collate function, and what these hold, in an order that is
     the same in another process that builds the same. Reads attributes as they are stored; calls nothing of the user's, iterates no dataset.
+    ``wanted``: look for others than generators.
 
     Functions are looked into for closures, defaults, and the names of their module that they use. The generators of the process itself
     (``random``, ``numpy.random``, torch's default) are not among them: see ``random_states``.
@@ -71,7 +73,7 @@ def find(loader: Any) -> list[Any]:
             continue
         seen.add(id(value))
         alive.append(value)
-        if is_generator(one):
+        if wanted(value):
             found.append(value)
         elif depth < DEPTH:
             queue.extend((child, depth + 1) for child in _children(value))
@@ -86,7 +88,9 @@ def capture(generators: Sequence[Any]) -> list[dict[str, Any]]:
 def restore(generators: Sequence[Any], tree: Sequence[Mapping[str, Any]]) -> None:
     """Set them all in place, or none: MismatchError where they are others than those that were saved."""
     if len(generators) != len(tree):
-        raise MismatchError(f"The data loader held {len(tree)} random generators when it was saved, and holds {len(generators)} now.")
+        raise MismatchError(
+            f"The data loader held {plural(len(tree), 'random generator')} when it was saved, and holds {len(generators)} now."
+        )
     differences = [f"{i}: {text}" for i, (each, record) in enumerate(zip(generators, tree)) if (text := difference(each, record))]
     if differences:
         raise MismatchError(f"The data loader holds other random generators than when it was saved: {'; '.join(differences)}.")
@@ -126,13 +130,13 @@ def _children(value: Any) -> Iterator[Any]:
     elif issubclass(one, (staticmethod, classmethod)):
         yield value.__func__
     elif issubclass(one, type):
-        yield from () if _library(value) else _of_class(value)
+        yield from () if is_library(value) else _of_class(value)
         return
     if issubclass(one, types.FunctionType | types.MethodType):
         return
     yield from _stored(value).values()
     for base in one.__mro__:
-        if not _library(base):
+        if not is_library(base):
             yield base
 
 
@@ -177,7 +181,7 @@ def _of_class(one: type) -> Iterator[Any]:
 
 
 def _of_function(function: types.FunctionType) -> Iterator[Any]:
-    if _library(function):
+    if is_library(function):
         return
     for cell in function.__closure__ or ():
         try:
@@ -198,7 +202,7 @@ def _names(code: types.CodeType) -> Iterator[str]:
             yield from _names(constant)
 
 
-def _library(thing: Any) -> bool:
+def is_library(thing: Any) -> bool:
     """Whether a class or function is installed, not written by the user: what stands in its code is no generator of theirs."""
     module = getattr(thing, "__module__", None)
     return not isinstance(module, str) or _installed(module.partition(".")[0])

@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 from ...recorder.roots import unwrapped
 from .. import shards
 from ..encode import TAG, Packer, Place, Unpacker
-from ..encode_tensors import identity, stored
+from ..encode_tensors import identity, stored, write_all
 from ..errors import DamagedError
 from .item import Item, listed, unlike
 
@@ -29,10 +29,11 @@ class Module(Item):
         state = module.state_dict()
         metadata = {key: dict(value) for key, value in getattr(state, "_metadata", {}).items() if value != _USUAL}
         with packer.plain():
-            entries = [[key, packer.value(value, place.at(key))] for key, value in state.items()]
-        frozen = sorted(name for name, parameter in _parameters(module) if not parameter.requires_grad)
-        fixed = set(frozen)
-        packer.settled.update(tree["name"] for key, tree in entries if key in fixed and _is_tensor(tree) and "name" in tree)
+            entries = list(map(list, write_all(packer, state, place).items()))
+        known = packer.parameters.get(id(self)) or self.parameters()
+        frozen = sorted(name.removeprefix(f"{self.name}.") for name, parameter in known.items() if not parameter.requires_grad)
+        if fixed := set(frozen):
+            packer.settled.update(tree["name"] for key, tree in entries if key in fixed and _is_tensor(tree) and "name" in tree)
         return {
             "state": entries,
             "metadata": packer.value(metadata, place.at("metadata")),
@@ -44,6 +45,7 @@ class Module(Item):
         module = unwrapped(self.thing)
         now = module.state_dict(keep_vars=True)
         saved = _entries(record)
+        grown: list[str] = []
         found = [f"{self.name}.{key}: in the checkpoint, not in the module now" for key in saved if key not in now]
         found += [f"{self.name}.{key}: in the module now, not in the checkpoint" for key in now if key not in saved]
         for key, tree in saved.items():
@@ -52,7 +54,9 @@ class Module(Item):
                 if value.is_meta:
                     found.append(f"{self.name}.{key}: is on the meta device, without memory to load into: call to_empty(device=...) first")
                 elif difference := unlike(stored(unpacker, tree), value):
-                    found.append(f"{self.name}.{key}: {difference}")
+                    (grown if _resizable(module, key, stored(unpacker, tree)) else found).append(f"{self.name}.{key}: {difference}")
+        if found:  # a model of another shape has other buffers, too
+            found += grown
         return found + self._ties(saved, now)
 
     def _ties(self, saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -75,6 +79,7 @@ class Module(Item):
     def load(self, record: Mapping[str, Any], unpacker: Unpacker) -> list[str]:
         module = unwrapped(self.thing)
         saved = _entries(record)
+        notes = self._resize(module, saved, unpacker)
         now = module.state_dict()
         state = {
             key: shards.fit(stored(unpacker, tree), now.get(key)) if _is_tensor(tree) else unpacker.read(tree)
@@ -86,7 +91,18 @@ class Module(Item):
         with torch.no_grad():
             module.load_state_dict(state_dict)  # copies into the user's tensors
             self._own(module, unpacker.tensors.values())
-        return self._flags(module, set(record["frozen"]), set(record["evaluating"]))
+        return notes + self._flags(module, set(record["frozen"]), set(record["evaluating"]))
+
+    def _resize(self, module: torch.nn.Module, saved: Mapping[str, Any], unpacker: Unpacker) -> list[str]:
+        """Buffers that grow in a training (a memory bank) get the size that they had."""
+        changed = []
+        for key, tree in saved.items():
+            if _is_tensor(tree) and _resizable(module, key, value := stored(unpacker, tree)):
+                path, _, name = key.rpartition(".")
+                owner = module.get_submodule(path)
+                owner._buffers[name] = owner._buffers[name].new_empty(value.shape)  # type: ignore[union-attr]
+                changed.append(f"{self.name}.{key}")
+        return [f"buffers of another size than saved have the saved size now: {listed(changed)}"] if changed else []
 
     def _own(self, module: torch.nn.Module, read: Iterable[Tensor]) -> None:
         """A module that takes tensors over instead of copying them must not hold memory of the file."""
@@ -118,6 +134,19 @@ class Module(Item):
 
     def parameters(self) -> dict[str, Tensor]:
         return {f"{self.name}.{name}": parameter for name, parameter in _parameters(unwrapped(self.thing))}
+
+
+def _resizable(module: torch.nn.Module, key: str, saved: Tensor) -> bool:
+    """Whether it is a buffer that differs from the saved one in nothing but its size."""
+    path, _, name = key.rpartition(".")
+    try:
+        now = module.get_submodule(path)._buffers.get(name)
+    except AttributeError:
+        return False
+    if now is None or is_lazy(now) or not isinstance(saved, Tensor):
+        return False
+    same = now.layout is saved.layout is torch.strided
+    return same and now.dtype == saved.dtype and now.dim() == saved.dim() and now.shape != saved.shape
 
 
 class _StateDict(dict):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..encode import Packer, Place, Unpacker
-from .item import Item
+from ..encode import Packer, Place, Unpacker, is_simple
+from ..encode_tensors import write_all
+from .item import Item, listed
 
 
 class Optimizer(Item):
@@ -23,20 +24,18 @@ class Optimizer(Item):
         with packer.plain():
             if not isinstance(state, dict) or not {"state", "param_groups"} <= state.keys():
                 return made | {"whole": packer.value(state, place)}
+            dtypes = {dtype: str(dtype).removeprefix("torch.") for dtype in {p.dtype for p in parameters}}
             held, more = state["state"].items(), {key: value for key, value in state.items() if key not in ("state", "param_groups")}
             return made | {
                 "groups": packer.items(state["param_groups"], place.at("groups")),
-                "state": [[packer.value(key, place), packer.value(value, place.at(key))] for key, value in held],
+                "state": [
+                    [packer.value(key, place), (write_all if is_simple(value) else Packer.value)(packer, value, place.at(key))]
+                    for key, value in held
+                ],
                 "more": packer.value(more, place.at("more")),
                 "defaults": packer.value(_plain(optimizer.defaults), place.at("defaults")),
-                "parameters": [[packer.names.get(id(p), ""), list(p.shape), str(p.dtype).removeprefix("torch.")] for p in parameters],
-                "elsewhere": [
-                    [packer.value(index, place), key]
-                    for index, values in held
-                    if isinstance(values, dict) and isinstance(index, int) and index < len(parameters)
-                    for key, value in values.items()
-                    if key != "step" and isinstance(value, Tensor) and value.device != parameters[index].device and isinstance(key, str)
-                ],
+                "parameters": [[packer.names.get(id(p), ""), list(p.shape), dtypes[p.dtype]] for p in parameters],
+                "elsewhere": [[packer.value(index, place), key] for index, key in _elsewhere(held, parameters)],
             }
 
     def check(self, record: Mapping[str, Any], unpacker: Unpacker) -> list[str]:
@@ -46,15 +45,32 @@ class Optimizer(Item):
         if "whole" in record:
             return []
         groups, here = record["groups"], self.thing.param_groups
+        if len(groups) > len(here) and self._added(record, unpacker) is not None:
+            return self._unlike(record, unpacker, len(here))
         if len(groups) != len(here):
             return [
                 f"{self.name}: saved with {len(groups)} parameter groups, now {len(here)}; "
                 "build the same groups (also those of add_param_group) before the checkpoint is loaded"
             ]
+        return self._unlike(record, unpacker, len(here))
+
+    def _added(self, record: Mapping[str, Any], unpacker: Unpacker) -> list[list[Tensor]] | None:
+        """Parameters of the groups that the saved run had added (``add_param_group``), by their names; None where one is not here."""
+        names = [name for name, _, _ in record["parameters"]]
+        held = {id(p) for p in _parameters(self.thing)}
+        found = [
+            [unpacker.parameters.get(names[index]) for index in unpacker.read(group["params"])]
+            for group in record["groups"][len(self.thing.param_groups) :]
+        ]
+        return found if all(p is not None and id(p) not in held for group in found for p in group) else None  # type: ignore[return-value]
+
+    def _unlike(self, record: Mapping[str, Any], unpacker: Unpacker, groups: int) -> list[str]:
+        """Differences in the first so many groups."""
         found = []
-        for i, (before, after) in enumerate(zip(groups, here)):
-            if len(before["params"]) != len(after["params"]):
-                found.append(f"{self.name}: group {i} was saved with {len(before['params'])} parameters, now {len(after['params'])}")
+        for i, (before, after) in enumerate(zip(record["groups"][:groups], self.thing.param_groups)):
+            count = len(unpacker.read(before["params"]))  # a long list is a tensor in the tree
+            if count != len(after["params"]):
+                found.append(f"{self.name}: group {i} was saved with {count} parameters, now {len(after['params'])}")
         if found:
             return found
         for i, ((name, shape, dtype), parameter) in enumerate(zip(record["parameters"], _parameters(self.thing))):
@@ -74,8 +90,14 @@ class Optimizer(Item):
         if "whole" in record:  # it writes its state in a form of its own
             optimizer.load_state_dict(unpacker.read(record["whole"]))
             return []
-        parameters = _parameters(optimizer)
         notes = self._notes(record, unpacker)
+        if len(record["groups"]) > len(optimizer.param_groups):
+            names = [name for name, _, _ in record["parameters"]][len(_parameters(optimizer)) :]
+            notes.append(f"{self.name}: parameters that the saved run had added (add_param_group) are added here, too: {listed(names)}")
+            for added in self._added(record, unpacker) or []:
+                optimizer.add_param_group({"params": added})
+        del optimizer.param_groups[len(record["groups"]) :]  # only where a load that failed is put back
+        parameters = _parameters(optimizer)
         held = {}
         for key, tree in record["state"]:
             index = unpacker.read(key)
@@ -117,6 +139,16 @@ class Optimizer(Item):
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     """Each once, in the order of state_dict's numbers."""
     return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def _elsewhere(held: Iterable[tuple[Any, Any]], parameters: list[Tensor]) -> Iterator[tuple[int, str]]:
+    """Which state stands on another device than its parameter."""
+    for index, values in held:
+        if isinstance(values, dict) and isinstance(index, int) and index < len(parameters):
+            device = parameters[index].device
+            for key, value in values.items():
+                if key != "step" and isinstance(value, Tensor) and value.device != device and isinstance(key, str):
+                    yield index, key
 
 
 def _plain(defaults: Mapping[str, Any]) -> dict[str, Any]:
