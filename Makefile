@@ -7,11 +7,12 @@ BIN    := $(VENV)/bin
 CASES  := ../shared/cases
 TORCH  := torch==2.13.0
 
-.PHONY: help demo test test-programs lint bench score clean
+.PHONY: help demo test test-walkthroughs test-programs lint bench score clean
 
 help:
 	@echo "make demo    run a real broken training cell under %%gradcheck and write demo-report.html"
 	@echo "make test    lint, types and every test (browser and Colab tests included)"
+	@echo "make test-walkthroughs   execute the notebooks, here and with Colab's versions, and check what they claim"
 	@echo "make test-programs   run real programs (transformers, peft, pyro, lightning, ...) under the check, in an environment of their own"
 	@echo "make bench   measure what recording and drawing cost, beside other tools"
 	@echo "make score   score the tool on the case collection, where it lies beside this folder"
@@ -22,7 +23,10 @@ demo: $(VENV)/.core
 
 test: $(VENV)/.test $(COLAB)/.ready lint
 	bash scripts/system_packages.sh
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not walkthrough"
+
+test-walkthroughs: $(VENV)/.test $(COLAB)/.ready
+	$(BIN)/python -m pytest -m walkthrough tests/walkthroughs
 
 test-programs: $(PROGRAMS)/.ready
 	$(PROGRAMS)/bin/python -m pytest tests/programs
