@@ -194,3 +194,11 @@ def same(one: object, other: object) -> bool:
     if isinstance(one, (list, tuple)):
         return isinstance(other, (list, tuple)) and len(one) == len(other) and all(same(a, b) for a, b in zip(one, other))
     return type(one) is type(other) and (one == other or one != one)
+
+
+def stop_server() -> None:
+    """Else it would be a child of the tests' process until that ends, and a test that waits for its children would wait for it."""
+    from multiprocessing import forkserver, resource_tracker
+
+    forkserver._forkserver._stop()
+    resource_tracker._resource_tracker._stop()

@@ -5,7 +5,14 @@ from __future__ import annotations
 import signal
 
 import pytest
-from cut_off_training import Plan, end, run, same
+from cut_off_training import Plan, end, run, same, stop_server
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server():
+    """Torch is imported once for all trainings; the process that holds it ends with them."""
+    yield
+    stop_server()
 
 
 def compare(tmp_path, plan: Plan, *deaths: int, at_least: int = 14) -> None:

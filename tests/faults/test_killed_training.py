@@ -12,10 +12,17 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "checkpoint"))
-from cut_off_training import Plan, end, run, same, start  # noqa: E402
+from cut_off_training import Plan, end, run, same, start, stop_server  # noqa: E402
 
 KILLS = 40 if os.environ.get("GRADNB_FAULTS") == "full" else 8
 OTHER = Path("/dev/shm")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server():
+    """Torch is imported once for all trainings; the process that holds it ends with them."""
+    yield
+    stop_server()
 
 
 @pytest.mark.slow
