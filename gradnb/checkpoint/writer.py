@@ -16,6 +16,7 @@ from .model import Manifest, State
 from .snapshot import Snapshot
 
 _AT_EXIT = 60.0  # seconds that the end of the process waits for a write
+_HEAD_START = 0.002  # seconds: a save that is about to return must not wait for the interpreter while the files are prepared
 _NICE = 10  # of -20 (first) to 19 (last)
 
 
@@ -77,6 +78,7 @@ class Writer:
 
     def _run(self) -> None:
         _step_back()
+        time.sleep(_HEAD_START)
         while True:
             with self._condition:
                 job = self._job
