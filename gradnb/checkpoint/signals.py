@@ -51,7 +51,8 @@ class Signals:
             _at_cells_end(self, True)
         for number in (signal.SIGINT, signal.SIGTERM):
             now = signal.getsignal(number)
-            if now != self._handle and now is not None:  # None: a handler that Python did not install
+            # None: a handler that Python did not install; ignored: somebody wants this process to go on (nohup)
+            if now not in (self._handle, None, signal.SIG_IGN):
                 self._before[number] = now
                 signal.signal(number, self._handle)
 
@@ -108,7 +109,7 @@ class Signals:
         if number is not None:
             if callable(before):
                 before(number, None)
-            elif before is not signal.SIG_IGN:
+            else:
                 os.kill(os.getpid(), number)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

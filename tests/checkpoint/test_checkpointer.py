@@ -376,6 +376,15 @@ def test_an_interrupt_finishes_the_step_saves_it_and_then_stops(tmp_path, capsys
     assert again.losses == whole.losses
 
 
+def test_a_signal_that_the_process_ignores_stays_ignored(tmp_path):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as nohup and a shell's background do
+    training = Training()
+    for _, batch in training.ckpt(tmp_path / "run", quiet=True).loop(batches(), epochs=1):
+        os.kill(os.getpid(), signal.SIGINT)
+        training.step(batch)
+    assert len(training.losses) == 10 and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
 def test_a_second_interrupt_stops_at_once(tmp_path):
     training = Training()
     ckpt = training.ckpt(tmp_path / "run", every=2)
