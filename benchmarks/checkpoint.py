@@ -18,7 +18,6 @@ import argparse
 import contextlib
 import gc
 import io
-import json
 import logging
 import os
 import shutil
@@ -32,6 +31,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from figures import end
 from torch import Tensor, nn
 
 LIMITS = {"blocked": 0.2, "bytes": 1.01, "torn": 0}
@@ -368,10 +368,7 @@ def main() -> int:
                 text = f"blocked {figure['blocked']:5.3f}   whole {figure['whole']:5.2f}   bytes {figure['bytes']:5.3f}"
                 text += f"   torn {figure['torn']:.0f} of {TORN}" if "torn" in figure else ""
                 print(f"  {name:<26}{text}{'   OVER: ' + ', '.join(bad) if bad else ''}", flush=True)
-    if over:
-        print("over the limit: " + "; ".join(over))
-    print(json.dumps(results))
-    return 1 if args.check and over else 0
+    return end(results, over, args.check)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 import statistics
 import sys
 import tempfile
@@ -31,6 +30,7 @@ import gradnb
 from gradnb.graph.picture import Picture
 
 sys.path.insert(0, str(Path(__file__).parent))
+from figures import end  # noqa: E402
 from models import GPT2, MLP, ResNet18  # noqa: E402
 
 LIMITS = {
@@ -218,10 +218,7 @@ def main() -> int:
         got = sizes()
         note("gpt2-report-kb", got["report"], f"{got['report']:.1f} kB in the notebook, of it the picture {got['svg']:.1f} kB")
         note("gpt2-page-kb", got["page"], f"{got['page']:.1f} kB with the explorer")
-    if over:
-        print("over the limit: " + ", ".join(over))
-    print(json.dumps(figures))
-    return 1 if args.check and over else 0
+    return end(figures, over, args.check)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 import os
 import statistics
 import sys
@@ -24,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import torch
+from figures import end
 from torch import nn
 
 import gradnb
@@ -273,10 +273,7 @@ def main() -> int:
             elif name in skipped and name not in told:
                 told.add(name)
                 print(f"  {name:<24}skipped: {skipped[name]}", flush=True)
-    if over:
-        print("over the limit: " + ", ".join(over))
-    print(json.dumps(figures))
-    return 1 if args.check and over else 0
+    return end(figures, over, args.check)
 
 
 if __name__ == "__main__":

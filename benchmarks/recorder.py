@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from figures import end
 from torch import nn
 
 import gradnb
@@ -241,10 +242,7 @@ def main() -> int:
             note("memory", got["extra"], f"{more}; with the report {100 * got['extra_with_report']:+.1f} %")
         else:
             print("memory          not measured: needs Linux's /proc")
-    if over:
-        print("over the limit: " + ", ".join(over))
-    print(json.dumps(figures))
-    return 1 if args.check and over else 0
+    return end(figures, over, args.check)
 
 
 if __name__ == "__main__":

@@ -6,30 +6,17 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import UsageError
 from .model import Manifest
-from .slots import best
+from .slots import best, rule
 
 
 class Best:
     """``keep_best``: None, or a metric and ``"max"`` or ``"min"``. UsageError for anything else."""
 
     def __init__(self, keep_best: Any):
-        self.by: tuple[str, str] | None = None
+        self.by = rule(keep_best)
         self._value: float | None = None
         self._step = -1
-        if keep_best is None:
-            return
-        if not (
-            isinstance(keep_best, (tuple, list))
-            and len(keep_best) == 2
-            and isinstance(keep_best[0], str)
-            and keep_best[1] in ("max", "min")
-        ):
-            raise UsageError(
-                f'keep_best={keep_best!r}: a metric and which way is better, ("accuracy", "max") or ("loss", "min"), is expected.'
-            )
-        self.by = keep_best[0], keep_best[1]
 
     @property
     def metric(self) -> str | None:

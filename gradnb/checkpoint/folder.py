@@ -30,10 +30,8 @@ class Folder:
     def __init__(self, path: "str | os.PathLike[str]", keep_last: int = 5, keep_best: slots.KeepBest | None = None):
         if not isinstance(keep_last, int) or isinstance(keep_last, bool) or keep_last < 1:
             raise UsageError(f"keep_last={keep_last!r}: how many checkpoints to keep, a whole number from 1, is expected.")
-        if keep_best is not None and (len(keep_best) != 2 or keep_best[1] not in ("max", "min")):
-            raise UsageError(f'keep_best={keep_best!r}: a metric and "max" or "min" are expected, such as ("accuracy", "max").')
         self.path = survey.absolute(path)
-        self.keep_last, self.keep_best = keep_last, keep_best
+        self.keep_last, self.keep_best = keep_last, slots.rule(keep_best)
         self._content = Content(self.path)
         self._lock = DirectoryLock(self.path)
         self._commits = threading.Lock()  # so that no reader of this process sees half a manifest

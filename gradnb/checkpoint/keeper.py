@@ -242,7 +242,7 @@ class Keeper:
         self._metrics = dict(state.metrics)
         self._saved_at, self._from = self._now(), manifest
         if self.best.by is not None:
-            self.best.recall(self.search.all()[0])
+            self.best.recall(self.search.known)
         self.warn(f"resumed at {stands(manifest)} from {self.name}, checkpoint {manifest.id}{rest}")
         if split := self.processes.resized(manifest):
             self.warn(split)

@@ -30,23 +30,21 @@ class Search:
 
     def __init__(self, folder: "Folder", mirror: "Mirror | None", say: Callable[[str], None]):
         self._folder, self._mirror, self._say = folder, mirror, say
+        self.known: list[Manifest] = []
+        """Those of both places, newest first, as the last search saw them."""
 
     def all(self) -> tuple[list[Manifest], dict[int, str]]:
         """Newest first, and of those that are not in both places, by serial, where they are.
 
         A remote that cannot be read is told in one line.
         """
-        here = list(self._folder.manifests())
-        try:
-            there = self._remote()
-        except RemoteError as error:
-            self._say(f"{error}")
-            there = []
-        serials, known = {one.serial for one in here}, {one.serial for one in there}
-        where = dict.fromkeys(known - serials, "not on this machine")
-        if known:
-            where |= dict.fromkeys(serials - known, "only on this machine")
-        return sorted(here + [one for one in there if one.serial not in serials], key=lambda one: -one.serial), where
+        here, there, blind = self._look()
+        if blind is not None:
+            self._say(f"{blind}")
+        where = dict.fromkeys(there.keys() - here.keys(), "not on this machine")
+        if there:
+            where |= dict.fromkeys(here.keys() - there.keys(), "only on this machine")
+        return self.known, where
 
     def newest(self) -> Found | None:
         """None when there is certainly no checkpoint.
@@ -54,14 +52,8 @@ class Search:
         DamagedError when there are some and none can be read; RemoteError when nobody can know.
         """
         damage = list(self._folder.damaged())
-        here = {one.serial: one for one in self._folder.manifests()}
-        there: dict[int, Manifest] = {}
-        blind: RemoteError | None = None
-        try:
-            there = {one.serial: one for one in self._remote()}
-            damage += self._mirror.damaged() if self._mirror is not None else []
-        except RemoteError as error:
-            blind = error
+        here, there, blind = self._look()
+        damage += self._mirror.damaged() if self._mirror is not None and blind is None else []
         for serial in sorted({*here, *there}, reverse=True):
             for remote, one in ((False, here.get(serial)), (True, there.get(serial))):
                 if one is None:
@@ -93,20 +85,20 @@ class Search:
 
     def one(self, id: str | int | Manifest) -> tuple[State, Manifest]:
         """The checkpoint of this id, wherever it is. NoCheckpointError names those there are."""
-        manifests, _ = self.all()
+        here, there, blind = self._look()
+        if blind is not None:
+            self._say(f"{blind}")
         serial = id.serial if isinstance(id, Manifest) else _serial(id)
-        for one in manifests:
-            if one.serial == serial:
-                local = next((here for here in self._folder.manifests() if here.serial == serial), None)
-                try:
-                    manifest = local if local is not None else self._fetch(one)
-                    return self._folder.read(manifest), manifest
-                except DamagedError:
-                    if local is None or not any(there.serial == serial for there in self._remote()):
-                        raise
-                    manifest = self._fetch(next(there for there in self._remote() if there.serial == serial))
-                    return self._folder.read(manifest), manifest
-        known = ", ".join(f"{one.id} (step {one.step})" for one in manifests[:10]) or "none"
+        if serial in here:
+            try:
+                return self._folder.read(here[serial]), here[serial]
+            except DamagedError:
+                if serial not in there:
+                    raise
+        if serial in there:
+            manifest = self._fetch(there[serial])
+            return self._folder.read(manifest), manifest
+        known = ", ".join(f"{one.id} (step {one.step})" for one in self.known[:10]) or "none"
         raise NoCheckpointError(f"There is no checkpoint {id!r} in {self._folder.path}; there are: {known}.")
 
     def verify(self) -> tuple[list[Manifest], list[Damage]]:
@@ -117,8 +109,15 @@ class Search:
             damage += self._folder.verify(one)
         return manifests, damage
 
-    def _remote(self) -> list[Manifest]:
-        return list(self._mirror.candidates()) if self._mirror is not None else []
+    def _look(self) -> tuple[dict[int, Manifest], dict[int, Manifest], RemoteError | None]:
+        """What is here and what is in the store, by serial; and why the store could not be asked."""
+        here, there, blind = {one.serial: one for one in self._folder.manifests()}, {}, None
+        try:
+            there = {one.serial: one for one in self._mirror.candidates()} if self._mirror is not None else {}
+        except RemoteError as error:
+            blind = error
+        self.known = sorted((there | here).values(), key=lambda one: -one.serial)
+        return here, there, blind
 
     def _fetch(self, manifest: Manifest) -> Manifest:
         if self._mirror is None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterable
+from typing import Any
 
+from ..errors import UsageError
 from .model import Manifest
 
 KeepBest = tuple[str, str]
@@ -13,6 +15,16 @@ KeepBest = tuple[str, str]
 SHARED = "shared-"
 MANIFEST = "manifest"
 _OURS = re.compile(r"slot-(\d{1,6})\.([a-z0-9.]+)")
+
+
+def rule(keep_best: Any) -> KeepBest | None:
+    """What a user gave as ``keep_best``. UsageError where it is neither None nor a metric with a direction."""
+    if keep_best is None:
+        return None
+    pair = isinstance(keep_best, (tuple, list)) and len(keep_best) == 2
+    if not (pair and isinstance(keep_best[0], str) and keep_best[1] in ("max", "min")):
+        raise UsageError(f'keep_best={keep_best!r}: a metric and which way is better, ("accuracy", "max") or ("loss", "min"), is expected.')
+    return keep_best[0], keep_best[1]
 
 
 def place(slot: int, name: str) -> str:

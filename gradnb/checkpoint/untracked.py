@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import inspect
 import sys
 import weakref
 from collections.abc import Iterable, Mapping
@@ -14,6 +13,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
+from ..recorder.frames import own_names
 from ..recorder.roots import unwrapped
 from .items.item import listed
 
@@ -149,10 +149,7 @@ def variables(wanted: set[int]) -> dict[int, str]:
     frame = sys._getframe(1) if wanted else None
     while frame is not None:
         if not str(frame.f_globals.get("__name__", "")).startswith("gradnb."):
-            snapshot = frame.f_locals
-            look(snapshot)
-            if frame.f_code.co_flags & inspect.CO_OPTIMIZED and type(snapshot) is dict:
-                snapshot.clear()  # until Python 3.13 a copy that the frame keeps: it would hold what the user deletes
+            look(own_names(frame))
             look(frame.f_globals)
         frame = frame.f_back
     if "__main__" in sys.modules:

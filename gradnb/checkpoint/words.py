@@ -5,12 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
+from ..report.words import plural as plural  # a part of what a Checkpointer says, too
 from .model import Damage, Manifest
-
-
-def plural(count: int, noun: str) -> str:
-    many = "es" if noun.endswith(("s", "ch")) and noun != "epoch" else "s"
-    return f"{count:,} {noun}{'' if count == 1 else many}"
 
 
 def size(count: float) -> str:

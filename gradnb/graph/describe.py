@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ..report.words import plural
 from .fold.opening import visible
-from .fold.parts import HOLDERS, plural
+from .fold.parts import HOLDERS
 from .model import CHILD, IN, Box, Graph, Node, Tree
 
 # What a state says of the gradient; nothing where it flows or is not wanted.

@@ -186,10 +186,16 @@ class Places:
 
 def visible_names(frame: FrameType) -> Mapping[str, Any]:
     """What the code of a frame can see: its locals over its globals."""
+    own = own_names(frame)
+    return own if own is frame.f_globals else {**frame.f_globals, **own}
+
+
+def own_names(frame: FrameType) -> Mapping[str, Any]:
+    """The locals of a frame, for a function's as a copy that keeps nothing alive."""
     here = frame.f_locals
     if here is frame.f_globals:
         return here
-    found = {**frame.f_globals, **here}
+    found = dict(here)
     # Up to Python 3.12 the frame of a function keeps this copy of its names, and what it holds would outlive a `del`; but locals()
     # that the user has kept is the same dict.
     if frame.f_code.co_flags & CO_OPTIMIZED and type(here) is dict and sys.getrefcount(here) <= 3:

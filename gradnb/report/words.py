@@ -62,7 +62,16 @@ def _dedent(lines: list[str]) -> list[str]:
 
 
 def count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}{'es' if noun.endswith('s') else 's'}"
+    return f"{number} {_form(number, noun)}"
+
+
+def plural(number: int, noun: str) -> str:
+    """As ``count``, for numbers that may be large: 1,332 tensors."""
+    return f"{number:,} {_form(number, noun)}"
+
+
+def _form(number: int, noun: str) -> str:
+    return noun if number == 1 else noun + ("es" if noun.endswith(("s", "ch")) and noun != "epoch" else "s")
 
 
 def norm(value: float | None) -> str:

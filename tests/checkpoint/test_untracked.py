@@ -141,3 +141,16 @@ def test_looking_touches_no_property_of_the_users() -> None:
     model = nn.Linear(3, 2)
     assert said(model=model, optimizer=torch.optim.SGD(model.parameters(), lr=0.1)) == []
     del loud
+
+
+def test_locals_that_the_user_keeps_stay_whole():
+    def cell() -> tuple[dict[str, object], list[str]]:
+        model = nn.Linear(2, 1)
+        forgotten = torch.optim.SGD(model.parameters(), lr=0.1)
+        mine = locals()
+        tracked = Tracked()
+        tracked.add(model=model)
+        return mine, [text for text in tracked.warnings() if "forgotten" in text and forgotten is not None]
+
+    mine, said = cell()
+    assert said and isinstance(mine["model"], nn.Linear) and "forgotten" in mine

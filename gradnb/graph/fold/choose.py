@@ -7,10 +7,11 @@ from dataclasses import replace
 from difflib import get_close_matches
 
 from ...errors import UsageError
+from ...report.words import plural
 from ..model import Box, Graph, Tree
 from .boxes import total
 from .opening import above
-from .parts import MOST, Part, plural, short
+from .parts import MOST, Part, short
 from .words import more, relative
 
 NEAR = 5  # names that an error proposes
@@ -68,7 +69,7 @@ def _reach(start: Iterable[int], way: list[list[int]]) -> set[int]:
 def _counted(graph: Graph, nodes: set[int]) -> str:
     """ "132 operations, 12 parameters and 3 inputs" """
     words = [(kind, sum(graph.nodes[n].kind == kind for n in nodes)) for kind in ("operation", "parameter", "input", "loss")]
-    texts = [("1 loss" if n == 1 else f"{n} losses") if kind == "loss" else plural(n, kind) for kind, n in words if n]
+    texts = [plural(n, kind) for kind, n in words if n]
     return " and ".join([", ".join(texts[:-1]), texts[-1]]) if len(texts) > 1 else "".join(texts)
 
 

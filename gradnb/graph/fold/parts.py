@@ -137,10 +137,6 @@ def first_node(part: Part) -> int:
     return part.node
 
 
-def plural(count: int, word: str) -> str:
-    return f"{count:,} {word}" + ("" if count == 1 else "s")
-
-
 def short(graph: Graph, path: str) -> str:
     """A module's last name, with the one before where it is only its place in a list: "fc1", "h.3"."""
     before, _, last = path.rpartition(".")

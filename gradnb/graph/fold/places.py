@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
+from ...report.words import plural
 from ..model import Node
-from .parts import MOST, Part, Work, containers, first_node, plural, short
+from .parts import MOST, Part, Work, containers, first_node, short
 
 FEW = 3  # more parameters of one module than this, outside its box, become one part
 KINDS = ("parameter", "input")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ...report.words import plural
 from ..model import Box, Node, Tree
-from .parts import Part, Work, inside, plural, short
+from .parts import Part, Work, inside, short
 
 FEW = 3  # names on a box of several operations
 CHAIN, LETTERS = 38, 26  # … in so many letters: alone as a label; where how much is folded has to fit beside them
