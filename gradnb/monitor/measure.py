@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
+from . import packed
 
 _PLAIN = {Tensor, torch.nn.Parameter}
 _CACHED = 2**18  # numbers, a megabyte of float32
@@ -41,6 +42,15 @@ class Reading:
         reading = cls([], len(values))
         reading._values = values
         return reading
+
+    @classmethod
+    def joined(cls, count: int, *parts: tuple[list[int], "Reading"]) -> "Reading":
+        """Readings that can be read now, each with the places of its numbers in the whole."""
+        values = [float("nan")] * count
+        for places, reading in parts:
+            for place, value in zip(places, reading.values()):
+                values[place] = value
+        return cls.of(values)
 
     def settle(self, tensors: Sequence[Tensor]) -> None:
         """Measure again in float64 what float32's range may have spoilt, where that makes nobody wait."""
@@ -90,20 +100,38 @@ def read(norms_of: Sequence[Tensor], numbers: Sequence[Tensor] = (), first: Call
     """
     with unseen():
         tensors, others = list(norms_of), [value.detach() for value in numbers]
-        simple = _simple(tensors)
+        plain = simple(tensors)
         norms: list[Tensor] = []
         if first is not None:
-            for part in _parts(tensors) if simple else (slice(None),):
+            for part in _parts(tensors) if plain else (slice(None),):
                 first(part)
-                norms += torch._foreach_norm(tensors[part]) if simple else ()
-        if simple:
+                norms += torch._foreach_norm(tensors[part]) if plain else ()
+        if plain:
             with contextlib.suppress(RuntimeError, NotImplementedError):  # sparse, or on several devices
+                if first is None and (found := _with_small(tensors, others)) is not None:
+                    return found
                 stacked = torch.stack([*(norms or torch._foreach_norm(tensors)), *others])
                 return Reading([(None, *_start(stacked))], len(stacked))
         return _grouped(tensors, others)
 
 
-def _simple(tensors: Sequence[Tensor]) -> bool:
+def _with_small(tensors: Sequence[Tensor], numbers: Sequence[Tensor]) -> Reading | None:
+    """The same where some tensors are small; None where none is."""
+    small, large = packed.split(tensors)
+    if not small:
+        return None
+    those = [tensors[place] for place in small]
+    parts: list[tuple[list[int] | None, Tensor, Any]] = [
+        (small if large or numbers else None, packed.norms(packed.flat(those), those), None)
+    ]
+    if large or numbers:
+        places = [*large, *range(len(tensors), len(tensors) + len(numbers))]
+        norms = torch._foreach_norm([tensors[place] for place in large]) if large else ()
+        parts.append((places, torch.stack([*norms, *numbers]), None))
+    return Reading(parts, len(tensors) + len(numbers))
+
+
+def simple(tensors: Sequence[Tensor]) -> bool:
     """Whether one fused call measures them all, in the precision that is wanted."""
     return {tensor.dtype for tensor in tensors} == {torch.float32} and {type(tensor) for tensor in tensors} <= _PLAIN
 
@@ -217,7 +245,7 @@ def fit(buffers: Sequence[Tensor], tensors: Sequence[Tensor]) -> bool:
 
 def cheap(copies: Sequence[Tensor]) -> bool:
     """Whether ``moved_and_copied`` knows them."""
-    return _simple(copies) and all(one.device.type == "cpu" and one.layout is torch.strided for one in copies)
+    return simple(copies) and all(one.device.type == "cpu" and one.layout is torch.strided for one in copies)
 
 
 def moved(before: list[Tensor], tensors: Sequence[Tensor]) -> Reading:

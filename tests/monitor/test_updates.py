@@ -95,14 +95,14 @@ def test_weights_that_are_cut_between_two_steps_are_measured_as_they_are_then() 
     same(monitor, "Linear", weight, "weight")
 
 
-def test_a_write_through_data_between_two_steps_counts_as_a_part_of_the_next_move() -> None:
+def test_a_write_through_data_to_a_large_tensor_counts_as_a_part_of_the_next_move() -> None:
     torch.manual_seed(0)
-    model = nn.Linear(6, 1, bias=False)
+    model = nn.Linear(600, 1, bias=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     with gradnb.watch(model, updates=True) as monitor:
         for step in range(4):
             if step == 2:
                 model.weight.data.mul_(0.5)
-            model(torch.ones(2, 6)).pow(2).mean().backward()
+            model(torch.ones(2, 600)).pow(2).mean().backward()
             optimizer.step()
     same(monitor, "Linear", [0.0, 0.0, 0.5, 0.0], "update")
