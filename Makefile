@@ -6,15 +6,19 @@ PROGRAMS := .venv-programs
 BIN    := $(VENV)/bin
 CASES  := ../shared/cases
 TORCH  := torch==2.13.0
+JOBS   ?= 2
 
-.PHONY: help demo test test-walkthroughs test-programs lint bench score clean
+.PHONY: help demo test test-walkthroughs test-programs test-install docs lint bench dist score clean
 
 help:
 	@echo "make demo    run a real broken training cell under %%gradcheck and write demo-report.html"
-	@echo "make test    lint, types and every test (browser and Colab tests included)"
-	@echo "make test-walkthroughs   execute the notebooks, here and with Colab's versions, and check what they claim"
+	@echo "make test    lint, types and every test (browser, Colab and notebooks included), JOBS=2 at a time"
+	@echo "make test-walkthroughs   of these only the notebooks: execute them, here and with Colab's versions, and check what they claim"
 	@echo "make test-programs   run real programs (transformers, peft, pyro, lightning, ...) under the check, in an environment of their own"
-	@echo "make bench   measure what recording and drawing cost, beside other tools"
+	@echo "make docs    build the documentation site: docs/_build/index.html"
+	@echo "make bench   measure what importing, recording and drawing cost, beside other tools"
+	@echo "make dist    build the wheel and the source archive in dist/, and check them"
+	@echo "make test-install   install as Binder does, from the wheel, and from the wheel into Colab's versions; run the tour in each"
 	@echo "make score   score the tool on the case collection, where it lies beside this folder"
 	@echo "make clean   remove what the targets above made"
 
@@ -23,7 +27,7 @@ demo: $(VENV)/.core
 
 test: $(VENV)/.test $(COLAB)/.ready lint
 	bash scripts/system_packages.sh
-	$(BIN)/python -m pytest -m "not walkthrough"
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 test-walkthroughs: $(VENV)/.test $(COLAB)/.ready
 	$(BIN)/python -m pytest -m walkthrough tests/walkthroughs
@@ -31,22 +35,36 @@ test-walkthroughs: $(VENV)/.test $(COLAB)/.ready
 test-programs: $(PROGRAMS)/.ready
 	$(PROGRAMS)/bin/python -m pytest tests/programs
 
+test-install: dist
+	$(BIN)/python scripts/fresh_install.py
+
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -W -n --keep-going -q docs docs/_build
+	@echo "docs/_build/index.html"
+
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
 bench: $(VENV)/.test
+	$(BIN)/python benchmarks/import_time.py --check
 	$(BIN)/python benchmarks/recorder.py --check
 	$(BIN)/python benchmarks/graph.py --check
 	$(BIN)/python benchmarks/monitor.py --check
 	$(BIN)/python benchmarks/checkpoint.py --check
+
+# pip fetches the build backend; nothing else is asked of the network, and nothing is uploaded.
+dist: $(VENV)/.test
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
 
 score: $(VENV)/.core
 	@if [ -f $(CASES)/score.py ]; then $(BIN)/python $(CASES)/score.py $(CASES) --fast --show; \
 	else echo "$(CASES)/score.py is not there: nothing to score"; fi
 
 clean:
-	rm -rf $(VENV) $(COLAB) $(PROGRAMS) .tools build *.egg-info .pytest_cache .mypy_cache .ruff_cache demo-report.html score*.json
+	rm -rf $(VENV) $(COLAB) $(PROGRAMS) .tools build docs/_build docs/causes docs/rules docs/walkthroughs.md docs/api/magics.md dist *.egg-info .pytest_cache .mypy_cache .ruff_cache demo-report.html score*.json
 	find gradnb tests benchmarks examples scripts -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps: an environment is made anew only when what it was made from changed. torch goes first and pinned,
@@ -59,6 +77,10 @@ $(VENV)/.core: pyproject.toml
 
 $(VENV)/.test: $(VENV)/.core
 	$(BIN)/python -m pip install -q -e '.[test]'
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.core
+	$(BIN)/python -m pip install -q -e '.[docs]'
 	touch $@
 
 # gradnb goes in without its dependencies: the point of this environment is that they are Colab's.

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import os
 import shutil
+import tomllib
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-_LAST = ("slow", "colab", "browser")
+_LAST = ("slow", "colab", "browser", "walkthrough")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests first: a mistake shows in seconds."""
+    """Fast tests first: a mistake shows in seconds. Where two run at a time, those of a file share its fixtures in one process."""
+    for item in items:
+        if not item.get_closest_marker("walkthrough"):  # minutes each, and they share nothing
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
     items.sort(key=lambda item: max((1 + i for i, name in enumerate(_LAST) if item.get_closest_marker(name)), default=0))
+
+
+def address() -> str:
+    """Of the repository, from the one place that tells it."""
+    project = tomllib.loads((Path(__file__).resolve().parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    found: str = project["urls"]["Repository"]
+    return found
 
 
 def missing(what: str) -> NoReturn:
