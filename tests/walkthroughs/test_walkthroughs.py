@@ -17,7 +17,7 @@ import nbformat
 import pytest
 
 from scripts.notebooks import ERROR_WANTED, FOLDER, ROOT, Run, execute, unfit
-from tests.conftest import missing
+from tests.conftest import address, missing
 
 CLAIMS = Path(__file__).with_name("claims")
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -73,6 +73,23 @@ def test_it_begins_with_a_title_and_a_cell_that_makes_it_run_on_colab(path: Path
     assert start.cell_type == "code" and '"google.colab" in sys.modules' in start.source and "%load_ext gradnb" in start.source
     assert not start.outputs, "nothing is printed elsewhere"
     assert any("<details>" in cell.source for cell in rest if cell.cell_type == "markdown"), "an exercise has its answer folded away"
+
+
+@each
+def test_its_badges_open_this_notebook_on_colab_and_on_binder(path: Path) -> None:
+    owner_and_name = address().removeprefix("https://github.com/")
+    colab = f"https://colab.research.google.com/github/{owner_and_name}/blob/main/notebooks/{path.name}"
+    binder = f"https://mybinder.org/v2/gh/{owner_and_name}/main?labpath=notebooks/{path.name}"
+    badges = f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab})"
+    badges += f" [![Binder](https://mybinder.org/badge_logo.svg)]({binder})"
+    assert book(path).cells[0].source.split("\n")[1:4] == ["", badges, ""], "below the title"
+
+
+@each
+def test_on_colab_it_installs_the_package_that_it_was_saved_with(path: Path) -> None:
+    """From the repository that Colab has the notebook from: there is nothing to be uploaded first, and the two cannot differ."""
+    wanted = f'import sys\n\nif "google.colab" in sys.modules:\n    %pip install -q git+{address()}\n%load_ext gradnb'
+    assert book(path).cells[1].source == wanted
 
 
 @each
