@@ -53,14 +53,26 @@ def __dir__() -> list[str]:
 
 
 def load_ipython_extension(ipython: Any) -> None:
-    """``%load_ext gradnb``: register the magics. Loading twice is harmless."""
+    """``%load_ext gradnb``: register the magics. Loading twice is harmless.
+
+    Parameters
+    ----------
+    ipython
+        The shell, as IPython gives it.
+    """
     from .notebook import load
 
     load(ipython)
 
 
 def unload_ipython_extension(ipython: Any) -> None:
-    """``%unload_ext gradnb``: take everything back."""
+    """``%unload_ext gradnb``: take everything back.
+
+    Parameters
+    ----------
+    ipython
+        The shell, as IPython gives it.
+    """
     from .notebook import unload
 
     unload(ipython)

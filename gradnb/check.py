@@ -24,7 +24,13 @@ _watches_forks = False
 
 
 def last_report() -> Report | None:
-    """The newest Report of this process, None before the first check."""
+    """The newest Report of this process.
+
+    Returns
+    -------
+    Report or None
+        None before the first check.
+    """
     return _last
 
 
@@ -154,10 +160,34 @@ def check(
 ) -> Check:
     """Check a block of training code: ``with gradnb.check() as report: …``.
 
-    The block runs exactly as it would alone; the report is complete when it ends. ``steps`` optimizer steps are recorded in
-    full (later ones are counted), ``models`` and ``loss`` limit the report to variables of these names. An error in the
-    block goes on after the report is filled. ``numeric`` compares the backward of each custom ``torch.autograd.Function`` that
-    the block calls with finite differences, by calling it again on float64 copies. Raises UsageError for ``steps`` below 1.
+    The block runs exactly as it would alone; the report is complete when it ends. An error in the block goes on after the report is
+    filled.
+
+    Parameters
+    ----------
+    steps
+        How many optimizer steps are recorded in full; later ones are only counted.
+    models
+        Names of variables: limit the report to these modules.
+    loss
+        The name of a variable: limit the report to this loss.
+    graph
+        Show the picture of the graph in the report.
+    namespace
+        The variables by which modules and losses are named; those around the call without it.
+    numeric
+        Compare the backward of each custom ``torch.autograd.Function`` that the block calls with finite differences, by calling it again
+        on float64 copies.
+
+    Returns
+    -------
+    Check
+        A context manager, which gives the Report.
+
+    Raises
+    ------
+    UsageError
+        For ``steps`` below 1.
     """
     return Check(steps=steps, models=models, loss=loss, graph=graph, namespace=namespace, numeric=numeric)
 

@@ -9,7 +9,15 @@ if TYPE_CHECKING:
 
 
 class GradientError(Exception):
-    """Raised by ``%%gradcheck --fail`` when a finding has severity error. ``report`` holds the whole Report."""
+    """Raised by ``%%gradcheck --fail`` when a finding has severity error.
+
+    Parameters
+    ----------
+    message
+        The first error, and how many more there are.
+    report
+        The whole Report.
+    """
 
     def __init__(self, message: str, report: "Report | None" = None):
         super().__init__(message)
@@ -17,7 +25,15 @@ class GradientError(Exception):
 
 
 class GradientFlowError(AssertionError):
-    """Raised by ``gradnb.assert_gradients_flow``; ``report`` holds the Report where the loss was recorded, else None."""
+    """Raised by ``gradnb.assert_gradients_flow``. It is an AssertionError, so that a test fails by it.
+
+    Parameters
+    ----------
+    message
+        The parameters, the line, the cause and the repair.
+    report
+        The Report where the loss was recorded, else None.
+    """
 
     def __init__(self, message: str, report: "Report | None" = None):
         super().__init__(message)

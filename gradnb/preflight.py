@@ -30,14 +30,31 @@ def preflight(
 ) -> Report:
     """Make a trial training step and say which parameters would get no gradient, at which line, why, and what repairs it.
 
-    ``loss_fn(model, batch)`` returns the scalar loss tensor; it has to use the model that it is given. ``batch`` is one
-    batch, on the device of the model. Without ``optimizer`` the trial moves every trainable parameter by plain SGD.
-
     Nothing of yours moves: parameters, buffers, gradients, optimizer state, flags and random streams stand afterwards bit
     for bit where they stood. The trial runs on a deep copy; a model that cannot be copied is stepped and put back.
 
-    What ``loss_fn`` raises is not raised again: it stands in ``report.raised``, with its line. Raises UsageError where an
-    argument is none that could be used, or ``loss_fn`` returns no loss.
+    Parameters
+    ----------
+    model
+        The module to train.
+    loss_fn
+        ``loss_fn(model, batch)`` returns the loss, a scalar tensor (one element); it has to use the model that it is given.
+    batch
+        One batch, on the device of the model.
+    optimizer
+        The optimizer to step with. Without, the trial moves every trainable parameter by plain SGD.
+    steps
+        How many trial steps are made.
+
+    Returns
+    -------
+    Report
+        What ``loss_fn`` raises is not raised again: it stands in ``report.raised``, with its line.
+
+    Raises
+    ------
+    UsageError
+        Where an argument is none that could be used, or ``loss_fn`` returns no loss.
     """
     __tracebackhide__ = True
     _refuse(model, loss_fn, batch, optimizer, steps)

@@ -34,14 +34,29 @@ def assert_gradients_flow(
 ) -> None:
     """Fail unless every trainable parameter of ``model`` gets a finite, non-zero gradient from ``loss``.
 
-    ``loss`` is a function that computes the scalar loss: it is called as ``loss(model, *inputs)``, without ``inputs`` as
-    ``loss(model)`` or ``loss()``, whichever it takes, and recorded, so that a failure names the line, the cause and the
-    repair. Or it is the scalar itself, computed before: then a failure can only name the parameters.
+    Gradients, buffers, random streams and the model are left as they were, and a graph can be used again.
 
-    ``ignore`` names parameters that need no gradient (``"head.bias"``, ``"teacher.*"``), ``allow_zero`` lets zeros pass (LoRA's A
-    in its first step). Gradients, buffers, random streams and the model are left as they were, and a graph can be used again.
+    Parameters
+    ----------
+    model
+        The module whose parameters are looked at.
+    loss
+        A function that computes the scalar loss: it is called as ``loss(model, *inputs)``, without ``inputs`` as ``loss(model)`` or
+        ``loss()``, whichever it takes, and recorded, so that a failure names the line, the cause and the repair. Or the scalar itself
+        (one element), computed before: then a failure can only name the parameters.
+    inputs
+        What else ``loss`` is called with.
+    ignore
+        Names of parameters that need no gradient: ``"head.bias"``, ``"teacher.*"``.
+    allow_zero
+        Let gradients of exact zeros pass (LoRA's A in its first step).
 
-    Raises GradientFlowError (an AssertionError), UsageError for arguments that cannot be used, and what ``loss`` raises.
+    Raises
+    ------
+    GradientFlowError
+        An AssertionError: a parameter gets no gradient, or zeros, NaN or infinity; or a finding is an error.
+    UsageError
+        For arguments that cannot be used. What ``loss`` raises goes on as it is, unless a finding explains it.
     """
     __tracebackhide__ = True
     with unrecorded():

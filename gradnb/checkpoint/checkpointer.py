@@ -19,21 +19,30 @@ from .words import Listing, damaged, plural, size, stands
 class Checkpointer:
     """Saves the state of a training while it runs, and resumes it bit for bit after it was cut off.
 
-    Args:
-        place: a folder, ``"drive:MyDrive/run1"`` (Colab's mount, or the Drive API elsewhere), or a store
-            (``gradnb.checkpoint.DriveAPI(...)``).
-        every: 50 (steps), ``"10min"``, ``"epoch"``, or None (only ``save()``).
-        keep_last: how many of the newest checkpoints stay, 1 or more.
-        keep_best: ``("accuracy", "max")`` or ``("loss", "min")``: the best one by this metric stays, too.
-        resume: True goes on where a good checkpoint exists; ``"must"`` raises NoCheckpointError where none does; False begins anew.
-        local: with a remote place, the folder on this machine that checkpoints are written to first.
-        quiet: say nothing but what went wrong.
-
-    Raises:
-        UsageError: an argument makes no sense; the message says what is expected.
-
     ``track(...)`` names what belongs to the state; then ``for epoch, batch in ckpt.loop(loader, epochs=20):``, and the same cells again
     after a cut.
+
+    Parameters
+    ----------
+    place
+        A folder, ``"drive:MyDrive/run1"`` (Colab's mount, or the Drive API elsewhere), or a store (``gradnb.checkpoint.DriveAPI(...)``).
+    every
+        50 (steps), ``"10min"``, ``"epoch"``, or None (only ``save()``).
+    keep_last
+        How many of the newest checkpoints stay, 1 or more.
+    keep_best
+        ``("accuracy", "max")`` or ``("loss", "min")``: the best one by this metric stays, too.
+    resume
+        True goes on where a good checkpoint exists; ``"must"`` raises NoCheckpointError where none does; False begins anew.
+    local
+        With a remote place, the folder on this machine that checkpoints are written to first.
+    quiet
+        Say nothing but what went wrong.
+
+    Raises
+    ------
+    UsageError
+        Where an argument makes no sense; the message says what is expected.
     """
 
     def __init__(
@@ -53,8 +62,21 @@ class Checkpointer:
     def track(self, **things: Any) -> "Checkpointer":
         """Name what belongs to the state: ``track(model=model, optimizer=optimizer, scheduler=scheduler, losses=losses, best=0.0)``.
 
-        Modules, optimizers, and anything with ``state_dict`` and ``load_state_dict``; lists, dicts, arrays and tensors are restored in
-        place; numbers and strings are then read and written as ``ckpt.values.best``. UsageError for what cannot be saved.
+        Parameters
+        ----------
+        **things
+            Modules, optimizers, and anything with ``state_dict`` and ``load_state_dict``; lists, dicts, arrays and tensors are restored in
+            place; numbers and strings are then read and written as ``ckpt.values.best``.
+
+        Returns
+        -------
+        Checkpointer
+            The same one.
+
+        Raises
+        ------
+        UsageError
+            For what cannot be saved, and for a name that cannot be used.
         """
         self._keeper.tracked.add(**things)
         return self
@@ -85,45 +107,71 @@ class Checkpointer:
         """``(epoch, batch)`` of every batch that is not done yet; epochs count from 0.
 
         Resumes before its first batch, saves where a body ends.
+
+        Parameters
+        ----------
+        loader
+            A DataLoader, or any list or iterable of batches.
+        epochs
+            How many epochs the whole training has, those that are done included.
+
+        Raises
+        ------
+        UsageError
+            For what is no loader or no number of epochs, and where nothing is tracked.
+        CheckpointError
+            Where checkpoints exist and none can be taken, as ``resume`` raises it.
         """
         return self._keeper.loop.over(loader, epochs)
 
     def epochs(self, count: int) -> Iterator[int]:
-        """The epochs that are not done yet, for loops with code between epochs; inside: ``for batch in ckpt.batches(loader):``."""
+        """The epochs that are not done yet, for loops with code between epochs; inside: ``for batch in ckpt.batches(loader):``.
+
+        ``count`` is how many epochs the whole training has. Raises UsageError and CheckpointError as ``loop`` does.
+        """
         return self._keeper.loop.through(count)
 
     def batches(self, loader: Any) -> Iterator[Any]:
-        """The batches of this epoch that are not done yet."""
+        """The batches of this epoch that are not done yet, from ``loader``. Raises UsageError as ``loop`` does."""
         return self._keeper.loop.batches(loader)
 
     def step(self, metrics: dict[str, Any] | None = None, **more: Any) -> None:
         """A step is done; call it last in the body. Numbers given here stand in the next checkpoint, and decide ``keep_best``.
 
-        In ``loop`` and ``batches`` it is needed only for the numbers: the end of the body counts by itself.
+        In ``loop`` and ``batches`` it is needed only for the numbers: the end of the body counts by itself. ``metrics`` and ``**more`` are
+        read as by ``log``. Raises UsageError for what is no number, and in a loop of your own that has not called ``resume`` where there
+        are checkpoints; in such a loop, CheckpointError as ``resume`` does.
         """
         self.log(metrics, **more)
         self._keeper.step()
 
     def log(self, metrics: dict[str, Any] | None = None, **more: Any) -> None:
-        """Numbers for the next checkpoint, without counting a step."""
+        """Numbers for the next checkpoint, without counting a step.
+
+        ``metrics`` holds them by name, ``**more`` does so too: numbers, or tensors and arrays of one element (shape ``()`` or ``(1,)``).
+        Raises UsageError for anything else.
+        """
         self._keeper.log({**(metrics or {}), **more})
 
     # saving
 
     def save(self) -> None:
-        """Save now; inside ``batches``, where the body of this batch ends."""
+        """Save now; inside ``batches``, where the body of this batch ends. What storage does is told in a line and not raised.
+
+        Raises UsageError where nothing is tracked, or a thing cannot be saved.
+        """
         self._keeper.save()
 
     def flush(self, timeout: float | None = 600.0) -> bool:
         """Wait until all is written, and uploaded where the place is remote.
 
-        False, and a line that says what is missing, after ``timeout`` seconds. Raises WriteError where the newest state could
-        not be written.
+        Gives True; False, and a line that says what is missing, after ``timeout`` seconds (None waits without a limit). Raises WriteError
+        where the newest state could not be written.
         """
         return self._keeper.flush(timeout)
 
     def close(self, timeout: float = 60.0) -> None:
-        """Wait for what is being written, put signal handlers back, end the threads. Also the end of ``with``."""
+        """Wait for what is being written, ``timeout`` seconds at most, put signal handlers back, end threads. The end of ``with``, too."""
         self._keeper.close(timeout)
 
     def __enter__(self) -> "Checkpointer":
@@ -135,9 +183,28 @@ class Checkpointer:
     # coming back
 
     def load(self, id: "str | int | Manifest") -> Manifest:
-        """Put the state of this checkpoint into what is tracked: ``ckpt.load(ckpt.best())``.
+        """Put the state of a checkpoint into what is tracked: ``ckpt.load(ckpt.best())``. Loop and random states stay where they are.
 
-        The loop and the random states stay where they are. Raises MismatchError, which lists what differs, before anything is touched.
+        Parameters
+        ----------
+        id
+            A checkpoint of ``list()``, ``best()`` or ``latest()``, or its number in the count of all saves: 42 or ``"000042"``.
+
+        Returns
+        -------
+        Manifest
+            What was loaded.
+
+        Raises
+        ------
+        NoCheckpointError
+            Where no checkpoint is called so.
+        DamagedError
+            Where it cannot be read.
+        MismatchError
+            Where it does not fit what is tracked; it lists what differs. Nothing was touched then.
+        CheckpointError
+            Where it lies on a remote store that does not give it (RemoteError).
         """
         state, manifest = self._keeper.search.one(id)
         self._keeper.put_back(state, manifest)
@@ -145,9 +212,30 @@ class Checkpointer:
         return manifest
 
     def resume(self, id: "str | int | Manifest | None" = None) -> int:
-        """Go on from the newest good checkpoint (or this one): state, random states, position.
+        """Go on from the newest good checkpoint: state, random states, position. ``loop``, ``epochs`` and ``batches`` call it themselves.
 
-        Returns the number of steps done; 0 begins anew. ``loop``, ``epochs`` and ``batches`` call it by themselves.
+        Parameters
+        ----------
+        id
+            Go on from this checkpoint instead, as ``load`` takes it: the number of a save, or one of ``list()``.
+
+        Returns
+        -------
+        int
+            How many steps are done; 0 begins anew.
+
+        Raises
+        ------
+        NoCheckpointError
+            Where ``id`` is none, and for ``resume="must"`` where there is none at all.
+        DamagedError
+            Where checkpoints exist and none can be read: the training does not begin at step 0 then.
+        MismatchError
+            Where it does not fit what is tracked.
+        CheckpointError
+            The base of these; RemoteError where the remote store cannot be read and nothing is on this machine.
+        UsageError
+            Where nothing is tracked, or the folder cannot be used.
         """
         self._keeper.resume(id)
         return self.steps
@@ -155,14 +243,14 @@ class Checkpointer:
     # looking
 
     def latest(self) -> Manifest:
-        """The newest one. NoCheckpointError when there is none."""
+        """The newest one. Raises NoCheckpointError when there is none."""
         manifests, _ = self._keeper.search.all()
         if not manifests:
             raise NoCheckpointError(f"There is no checkpoint in {self._keeper.name}.")
         return manifests[0]
 
     def best(self) -> Manifest:
-        """The best one by ``keep_best``'s metric. NoCheckpointError when none has it."""
+        """The best one by ``keep_best``'s metric. Raises UsageError without ``keep_best``, NoCheckpointError when none has that metric."""
         metric = self._keeper.best.metric
         if metric is None:
             raise UsageError('best() needs keep_best=("accuracy", "max"), or another metric, in Checkpointer(...).')

@@ -26,18 +26,27 @@ _LISTED = 60.0
 class DriveAPI:
     """A folder of My Drive as a store for checkpoints: ``Checkpointer(DriveAPI("MyDrive/run1", credentials="me.json"))``.
 
-    Args:
-        folder: ``"MyDrive/run1"``, or ``"run1"``; made when it is missing.
-        credentials: a google.auth credentials object, the path of its JSON file (authorized user, service account), or None for the
-            environment's default.
-        service: makes a client of the Drive API v3, called once a thread; in place of ``credentials``.
-        sleep: waits this many seconds between tries.
-        chunk: bytes that are sent at a time; memory of this size is taken while a file is sent.
-
-    Raises:
-        UsageError: no such place, the ``[drive]`` extra is missing, no credentials were found.
-
     With the scope ``drive.file`` it sees only what was made with the same OAuth client: a folder that was made by hand is another one.
+    Its methods are those of ``gradnb.checkpoint.model.Remote``.
+
+    Parameters
+    ----------
+    folder
+        ``"MyDrive/run1"``, or ``"run1"``; made when it is missing.
+    credentials
+        A google.auth credentials object, the path of its JSON file (authorized user, service account), or None for the default of
+        the environment.
+    service
+        Makes a client of the Drive API v3, called once a thread; in place of ``credentials``.
+    sleep
+        Called with the number of seconds to wait between tries.
+    chunk
+        Bytes that are sent at a time; memory of this size is taken while a file is sent.
+
+    Raises
+    ------
+    UsageError
+        Where there can be no such place, the ``[drive]`` extra is missing, or no credentials were found.
     """
 
     def __init__(
@@ -66,28 +75,33 @@ class DriveAPI:
         self._half: dict[tuple[str, str, int], tuple[Any, Any]] = {}
 
     def list(self) -> dict[str, Entry]:
+        """The files that are there, by name. Raises RemoteError."""
         with self._calls.in_words("listing the folder"):
             with self._naming:
                 listed = self._look()
             return {name: Entry(int(one.get("size", 0)), one.get("sha256Checksum")) for name, one in listed.items()}
 
     def put(self, name: str, source: Path, sha256: str) -> None:
+        """Upload the local file ``source`` as ``name``; ``sha256`` is compared with what arrived. Raises RemoteError (QuotaError: full)."""
         if self._known.get(name, {}).get("sha256Checksum") != sha256:  # else an earlier try brought it here
             self._store(name, source, sha256)
 
     def write(self, name: str, data: bytes) -> None:
+        """Write ``data`` to the file ``name``. Raises RemoteError, QuotaError when Drive is full."""
         self._store(name, data, digest(data))
 
     def get(self, name: str, target: Path) -> None:
+        """Download the file ``name`` to the local file ``target``. Raises RemoteError, WriteError where ``target`` cannot be written."""
         with self._calls.in_words(f"the download of {name}"):
             receive(self._calls, self._content(name), target, f"the download of {name}", self._chunk)
 
     def read(self, name: str) -> bytes:
+        """The content of the file ``name`` as bytes. Raises RemoteError."""
         with self._calls.in_words(f"reading {name}"):
             return self._calls.run(f"reading {name}", self._content(name).execute)
 
     def remove(self, name: str) -> None:
-        """Deleted for good: it does not go to the trash, which would count against the quota."""
+        """Delete the file ``name`` for good: it does not go to the trash, which would count against the quota. Raises RemoteError."""
         with self._calls.in_words(f"deleting {name}"):
             with self._naming:
                 one = self._named(name)
@@ -97,6 +111,7 @@ class DriveAPI:
                 self._delete(id)
 
     def free(self) -> int | None:
+        """Bytes that still fit; None where the account has no limit or cannot be asked."""
         usage = self._usage()
         return None if usage is None else max(0, usage[1] - usage[0])
 

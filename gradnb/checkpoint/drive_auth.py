@@ -117,9 +117,9 @@ def refused(error: Exception) -> RemoteError:
     if getattr(error, "retryable", False):
         return RemoteError(f"Google's token server does not answer: {_first_line(error)}")
     return RemoteError(
-        f"The Google credentials have expired or were withdrawn, and could not be renewed ({_first_line(error)}). "
-        f"Make new ones and run the cell again. {_HOW}",
+        f"The Google credentials have expired or were withdrawn, and could not be renewed ({_first_line(error)}).",
         again=False,
+        todo=f"Make new ones and run the cell again. {_HOW}",
     )
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class CheckpointError(RuntimeError):
-    """The base of all."""
+    """Something is wrong with a checkpoint: the base of all errors here."""
 
     def _render_traceback_(self) -> list[str]:
         return in_notebook(self)
@@ -23,7 +23,15 @@ class NoCheckpointError(CheckpointError):
 
 
 class DamagedError(CheckpointError):
-    """A checkpoint cannot be read; ``damage`` says which files and why."""
+    """A checkpoint cannot be read.
+
+    Parameters
+    ----------
+    message
+        What, where, and what to do.
+    damage
+        Which files, and why: a list of Damage.
+    """
 
     def __init__(self, message: str, damage: Sequence[Damage] = ()):
         super().__init__(message)
@@ -43,15 +51,31 @@ class WriteError(CheckpointError):
 
 
 class RemoteError(CheckpointError):
-    """The remote store failed. ``again`` says whether trying later can help."""
+    """The remote store failed.
 
-    def __init__(self, message: str, again: bool = True):
-        super().__init__(message)
-        self.again = again
+    Parameters
+    ----------
+    message
+        What, where, and what to do, where that is not in ``todo``.
+    again
+        Can trying later help.
+    todo
+        What to do; ``what`` is the message without it, for where it was said before.
+    """
+
+    def __init__(self, message: str, again: bool = True, todo: str = ""):
+        super().__init__(f"{message} {todo}".rstrip())
+        self.what, self.again = message, again
 
 
 class QuotaError(RemoteError):
-    """The remote store is full; the message names the quota and the size needed."""
+    """The remote store is full.
+
+    Parameters
+    ----------
+    message
+        It names what is used or free, and the size needed.
+    """
 
     def __init__(self, message: str):
         super().__init__(message, again=True)

@@ -21,6 +21,7 @@ from .resume import Search, left_out
 from .schedule import Schedule
 from .signals import Signals
 from .tracked import Tracked
+from .troubles import Troubles
 from .words import plural, stands
 from .writer import Writer
 
@@ -56,6 +57,7 @@ class Keeper:
         self.loop = Loop(self)
         self.writer = Writer(self._write, self._committed)
         self._signals = Signals(self)
+        self._troubles = Troubles()
         self._metrics: dict[str, Any] = {}
         self._asked: str | None = None
         self._began = False
@@ -135,7 +137,7 @@ class Keeper:
         self._signals.remove()
         self.processes.close()
         self.writer.wait(timeout)
-        self._tell(self.writer.failures())
+        self._tell(self.writer.failures(), last=True)
         if self.mirror is not None:
             self.mirror.close(timeout)
         self.tracked.close()
@@ -180,13 +182,14 @@ class Keeper:
             self._end_by_signal()
         self._signals.remove()
         self.writer.wait()
-        self._tell(self.writer.failures())
+        self._tell(self.writer.failures(), last=True)
         if self.loop.epochs is not None:
             self._began = False  # the same loop again goes on from the newest checkpoint
         written = self.writer.written
         if whole and written is not None:
             slow = f"; storage was slower than training: {self.writer.waited:.1f} s waited" if self.writer.waited > 1 else ""
-            self.say(f"{plural(self.loop.step, 'step')} done; saved as {written.id} {self._kept()}{slow}")
+            saved = f"the newest checkpoint is {written.id}, step {written.step:,}," if self._troubles.now else f"saved as {written.id}"
+            self.say(f"{plural(self.loop.step, 'step')} done; {saved} {self._kept()}{slow}")
 
     def tracks(self, thing: Any) -> bool:
         return self.tracked.holds(thing)
@@ -271,7 +274,7 @@ class Keeper:
             )
             self.writer.submit(state)
         except Exception as error:
-            self.warn(f"step {self.loop.step:,} could not be saved: {error}")
+            self._trouble(self.loop.step, f"step {self.loop.step:,} could not be saved: {error}", error)
             self._schedule.saved(self.loop.step)  # tried again, and told again, when the next one is due
             self.writer.wait()
             self.processes.skip(self.folder, self.loop.step, str(error))
@@ -286,20 +289,28 @@ class Keeper:
         if self.mirror is not None:
             self.mirror.offer(manifest)
 
-    def _tell(self, failures: list[tuple[int, Exception]]) -> None:
+    def _tell(self, failures: list[tuple[int, Exception]], last: bool = False) -> None:
+        """What failed since the last time, or that it works again; ``last``: nothing more will be told, so nothing is kept back."""
         for step, error in failures:
             text = str(error) if isinstance(error, CheckpointError) else f"{type(error).__name__}: {error}"
-            self.warn(f"the checkpoint of step {step:,} was not written: {text}")
+            self._trouble(step, f"the checkpoint of step {step:,} was not written: {text}", error)
+        if text := self._troubles.over(self.writer.written) or (self._troubles.rest() if last else ""):
+            self.warn(text)
+
+    def _trouble(self, step: int, line: str, error: Exception) -> None:
+        if text := self._troubles.failed(line, f"{type(error).__name__}: {error}", step, self.writer.written):
+            self.warn(text)
 
     def _end_by_signal(self) -> None:
         self.writer.wait()
-        self._tell(self.writer.failures())
+        self._tell(self.writer.failures(), last=True)
         if self.mirror is not None:
             self.mirror.flush(_SIGNAL_LIMIT)
         self._began = False
         written = self.writer.written
         if written is not None:
-            self.warn(f"saved as {written.id}, step {written.step:,}, {self._kept()}; the same cells again go on from here")
+            saved = "the newest checkpoint is" if self._troubles.now else "saved as"
+            self.warn(f"{saved} {written.id}, step {written.step:,}, {self._kept()}; the same cells again go on from here")
         self._signals.answer()
 
     def _kept(self) -> str:

@@ -51,6 +51,7 @@ class Mirror:
         self._wanted = self._busy = self._closing = False
         self._tries = 0
         self._error: Exception | None = None
+        self._advised = ""
         self._damage: list[Damage] = []
         atexit.register(_finish, weakref.ref(self))
 
@@ -103,6 +104,11 @@ class Mirror:
             thread.join(1.0)
 
     # what a resume calls
+
+    def in_words(self, error: RemoteError) -> str:
+        """What is wrong, and the first time what to do about it."""
+        told, self._advised = self._advised, str(error)
+        return error.what if told == str(error) else str(error)
 
     def candidates(self) -> list[Manifest]:
         """The checkpoints of the store, newest first; their ``slot`` is the store's. New local ones are numbered after them from now on.
@@ -209,8 +215,8 @@ class Mirror:
         """Note how a round ended; one line when that is news."""
         before = self._error
         if error is not None and type(error) is not type(before):
-            known = isinstance(error, RemoteError)
-            text = str(error) if known else f"copying to {self._remote.name} failed: {type(error).__name__}: {error}."
+            failed = f"copying to {self._remote.name} failed: {type(error).__name__}: {error}."
+            text = self.in_words(error) if isinstance(error, RemoteError) else failed
             self._tell(f"{text} Training goes on; checkpoints stay in {self._folder.path}, and are copied as soon as that works.")
         elif error is None and before is not None:
             self._tell(f"{self._remote.name} is up to date again")
@@ -257,7 +263,8 @@ class Mirror:
             text += f", the next one on its way for {quiet:.0f} s"
         if self._error is None:
             return text
-        why = str(self._error).removeprefix(f"{self._remote.name}: ").rstrip(".")
+        error = self._error.what if isinstance(self._error, RemoteError) else str(self._error)  # what to do was told when it came
+        why = error.removeprefix(f"{self._remote.name}: ").rstrip(".")
         return f"{text} ({why})"
 
     def _connect(self) -> None:

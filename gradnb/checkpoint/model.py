@@ -41,7 +41,9 @@ class FileRecord:
     name: str
     """``safetensors`` and such stand in the slot (``slot-3.safetensors``, see ``slots.place``); ``shared-...`` stands by itself."""
     size: int
+    """Bytes."""
     sha256: str
+    """Of its content, in hexadecimal digits."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -49,20 +51,29 @@ class Manifest:
     """The commit point of a checkpoint, written after all its files: a checkpoint without a whole manifest does not exist."""
 
     slot: int
+    """The number of its place in the folder; places are written over in turn."""
     serial: int
     """Counts the saves of a place over all runs; the newest checkpoint has the highest."""
     step: int
+    """How many steps were done."""
     epoch: int | None
+    """The epoch it falls into, from 0; None in a loop that counts none."""
     batch: int | None
+    """How many batches of this epoch were done."""
     metrics: Mapping[str, float]
+    """The numbers that were given to ``step`` and ``log``, by name."""
     reason: str
+    """Why it was saved: ``every``, ``best``, ``asked``, ``signal``, ``end``."""
     time: float
     """Seconds since 1970, UTC."""
     files: tuple[FileRecord, ...]
+    """Its files, shared ones included."""
     versions: Mapping[str, str]
+    """Of gradnb, torch and Python, which wrote it."""
     world: int = 1
     """How many processes wrote it."""
     format: int = FORMAT
+    """The version of the files."""
 
     @property
     def id(self) -> str:
@@ -88,7 +99,9 @@ class Damage:
     what: str
     """Which checkpoint: ``000042 (step 300)``, or a file's name where the manifest itself is unreadable."""
     file: str
+    """The file's name in the folder."""
     why: str
+    """What is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -96,32 +109,37 @@ class Entry:
     """A file as a remote store lists it."""
 
     size: int
+    """Bytes."""
     sha256: str | None = None
     """Where the store knows it by itself."""
 
 
 class Remote(Protocol):
-    """A place beyond this machine where the files of a local folder are copied to. All methods may take long, and may raise RemoteError."""
+    """A place beyond this machine where the files of a local folder are copied to. All methods may take long, and may raise RemoteError.
+
+    ``name`` is always a file's bare name, ``sha256`` is in hexadecimal digits.
+    """
 
     name: str
     """As the user gave it: ``drive:MyDrive/run1``."""
 
-    def list(self) -> dict[str, Entry]: ...
+    def list(self) -> dict[str, Entry]:
+        """The files that are there, by name; none where the folder is not made yet."""
 
     def put(self, name: str, source: Path, sha256: str) -> None:
-        """Copy a local file there, over an older one of that name in place, and verify it by what can be read back."""
+        """Copy the local file ``source`` to ``name``, over an older one in place, and verify by ``sha256`` what can be read back."""
 
     def get(self, name: str, target: Path) -> None:
-        """Copy a file from there; the caller verifies it."""
+        """Copy the file ``name`` from there to the local file ``target``; the caller verifies it."""
 
     def read(self, name: str) -> bytes:
-        """A small file (a manifest) whole."""
+        """The content of a small file (a manifest), ``name``, as bytes."""
 
     def write(self, name: str, data: bytes) -> None:
-        """A small file, over an older one in place, verified by reading it back."""
+        """Write ``data`` to the small file ``name``, over an older one in place, verified by reading it back."""
 
     def remove(self, name: str) -> None:
-        """Gone for good where the store can do that; no error when it is not there."""
+        """Remove the file ``name``, for good where the store can do that; no error when it is not there."""
 
     def free(self) -> int | None:
         """Bytes that still fit, where the store can tell."""

@@ -35,14 +35,29 @@ _asking = threading.Lock()
 class DriveMount:
     """A folder below a mounted Drive as a store, as ``"drive:MyDrive/run1"`` is in Colab: ``Checkpointer(DriveMount("MyDrive/run1"))``.
 
-    Args:
-        folder: ``"MyDrive/run1"``; made when it is missing (never its root: that shows whether Drive is mounted).
-        mountpoint: where Drive is mounted; ``google.colab.drive.mount`` is called once when it is not.
-        patience: seconds after which a read-back that still differs is an error: the mount may show old content for a while.
-        limit: seconds that the mount may take, the user's consent included.
-
     Files are overwritten in place, never renamed: what is deleted fills Drive's trash, and nothing promises that a rename is atomic there.
-    What it accepts is uploaded by Colab's own client later on; nobody can see from here when.
+    What it accepts is uploaded by Colab's own client later on; nobody can see from here when. Its methods are those of
+    ``gradnb.checkpoint.model.Remote``.
+
+    Parameters
+    ----------
+    folder
+        ``"MyDrive/run1"``; made when it is missing (never its root: that shows whether Drive is mounted).
+    mountpoint
+        Where Drive is mounted; ``google.colab.drive.mount`` is called once when it is not.
+    patience
+        Seconds after which a read-back that still differs is an error: the mount may show old content for a while.
+    limit
+        Seconds that the mount may take, the user's consent included.
+    files
+        How its files are read and written: by the file system, unless a test gives another way.
+    sleep
+        Called with the number of seconds to wait between two looks.
+
+    Raises
+    ------
+    UsageError
+        Where there can be no such place on a Drive.
     """
 
     def __init__(
@@ -64,7 +79,7 @@ class DriveMount:
         self._files = files or Files()
 
     def connect(self) -> None:
-        """Mount Drive when it is not mounted; RemoteError when that fails, with what the user can do."""
+        """Mount Drive when it is not mounted. Raises RemoteError when that fails, with what the user can do."""
         with _asking:
             if not self._absent():
                 return
@@ -75,9 +90,9 @@ class DriveMount:
                     self._mount(mount)
                 except Exception as error:
                     why = f"{type(error).__name__}: {error}"
-                    raise RemoteError(f"{self.name}: mounting Drive at {self._mountpoint} failed ({why}). {self._by_hand()}") from error
+                    raise RemoteError(f"{self.name}: mounting Drive at {self._mountpoint} failed ({why}).", todo=self._by_hand()) from error
             if self._absent():
-                raise RemoteError(f"{self.name}: Drive is not mounted at {self._mountpoint}. {self._by_hand()}")
+                raise RemoteError(f"{self.name}: Drive is not mounted at {self._mountpoint}.", todo=self._by_hand())
 
     def _mount(self, mount: Callable[..., Any]) -> None:
         """Colab asks for consent over the kernel's sockets, which are the main thread's: there it is called, with its own limit."""
@@ -87,6 +102,7 @@ class DriveMount:
             within(self._limit, lambda: mount(str(self._mountpoint)))
 
     def list(self) -> dict[str, Entry]:
+        """The files that are there, by name. Raises RemoteError."""
         with self._in_words("listing the folder"):
             self._ready()
             try:
@@ -100,6 +116,7 @@ class DriveMount:
             return found
 
     def put(self, name: str, source: Path, sha256: str) -> None:
+        """Copy the local file ``source`` to ``name``, read it back until ``sha256`` is right. Raises RemoteError (QuotaError: full)."""
         size = _size(source)
         with self._in_words(f"copying {name}", size):
             self._ready()
@@ -115,6 +132,7 @@ class DriveMount:
             self._verify(name, size, sha256)
 
     def write(self, name: str, data: bytes) -> None:
+        """Write ``data`` to the file ``name`` and read it back. Raises RemoteError, QuotaError when Drive is full."""
         with self._in_words(f"writing {name}", len(data)):
             self._ready()
             with self._over(name) as target:
@@ -122,6 +140,7 @@ class DriveMount:
             self._verify(name, len(data), hashlib.sha256(data).hexdigest())
 
     def get(self, name: str, target: Path) -> None:
+        """Copy the file ``name`` to the local file ``target``. Raises RemoteError, WriteError where ``target`` cannot be written."""
         with self._in_words(f"reading {name}"):
             self._ready()
             with self._files.open(self._folder / name, "rb") as source, _local(target) as write:
@@ -129,13 +148,17 @@ class DriveMount:
                     write(block)
 
     def read(self, name: str) -> bytes:
+        """The content of the file ``name`` as bytes. Raises RemoteError."""
         with self._in_words(f"reading {name}"):
             self._ready()
             with self._files.open(self._folder / name, "rb") as file:
                 return file.read()
 
     def remove(self, name: str) -> None:
-        """Made empty first: the mount moves it to Drive's trash, where its bytes would count for 30 days."""
+        """Remove the file ``name``, made empty first: the mount moves it to Drive's trash, where its bytes would count for 30 days.
+
+        Raises RemoteError.
+        """
         with self._in_words(f"removing {name}"):
             self._ready()
             path = self._folder / name
@@ -145,6 +168,7 @@ class DriveMount:
                 self._files.remove(path)
 
     def free(self) -> int | None:
+        """Bytes that still fit; None where the mount cannot be asked."""
         try:
             return self._files.free(self._root)
         except (OSError, AttributeError):
@@ -220,7 +244,7 @@ class DriveMount:
 
     def _gone(self, error: OSError) -> RemoteError:
         why = f"{error.strerror or error}, errno {error.errno}"
-        return RemoteError(f"{self.name}: the Drive mount at {self._mountpoint} does not answer ({why}). {self._by_hand()}")
+        return RemoteError(f"{self.name}: the Drive mount at {self._mountpoint} does not answer ({why}).", todo=self._by_hand())
 
     def _by_hand(self) -> str:
         return f"Mount it (from google.colab import drive; drive.mount({str(self._mountpoint)!r})), or restart the runtime."

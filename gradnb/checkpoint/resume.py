@@ -40,7 +40,7 @@ class Search:
         """
         here, there, blind = self._look()
         if blind is not None:
-            self._say(f"{blind}")
+            self._say(self._told(blind))
         where = dict.fromkeys(there.keys() - here.keys(), "not on this machine")
         if there:
             where |= dict.fromkeys(here.keys() - there.keys(), "only on this machine")
@@ -67,7 +67,7 @@ class Search:
                     blind = blind or error
                 else:
                     if blind is not None:
-                        self._say(f"{blind} Going on from what this machine has.")
+                        self._say(f"{self._told(blind)} Going on from what this machine has.")
                     return Found(state, manifest, damage, remote)
         if blind is not None:
             raise RemoteError(
@@ -87,7 +87,7 @@ class Search:
         """The checkpoint of this id, wherever it is. NoCheckpointError names those there are."""
         here, there, blind = self._look()
         if blind is not None:
-            self._say(f"{blind}")
+            self._say(self._told(blind))
         serial = id.serial if isinstance(id, Manifest) else _serial(id)
         if serial in here:
             try:
@@ -118,6 +118,9 @@ class Search:
             blind = error
         self.known = sorted((there | here).values(), key=lambda one: -one.serial)
         return here, there, blind
+
+    def _told(self, blind: RemoteError) -> str:
+        return self._mirror.in_words(blind) if self._mirror is not None else str(blind)
 
     def _fetch(self, manifest: Manifest) -> Manifest:
         if self._mirror is None:

@@ -56,7 +56,7 @@ def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
 
 
 class Listing(list[Manifest]):
-    """Checkpoints, newest first; shows itself as a table. ``marks``: what else to say of some of them, by serial."""
+    """Checkpoints, newest first: a list of Manifest that shows itself as a table. ``marks``: what else to say of some, by serial."""
 
     def __init__(
         self,

@@ -61,7 +61,23 @@ def summary(slug: str) -> str:
 
 
 def explain(slug: str | None = None) -> str:
-    """What a cause means and how to repair it, with a program that has it and the repaired one; all causes without a name."""
+    """What a cause means and how to repair it, with a program that has it and the repaired one; all causes without a name.
+
+    Parameters
+    ----------
+    slug
+        The cause's name, as in ``finding.cause``: ``"detach"``.
+
+    Returns
+    -------
+    str
+        The text. In the broken program the line at fault is marked.
+
+    Raises
+    ------
+    UsageError
+        For a name that no cause has; near ones are named.
+    """
     if slug is None:
         width = max(len(name) for name in slugs())
         lines = [f"{name:<{width}}  {summary(name)}" for name in slugs()]

@@ -42,7 +42,8 @@ def _words(lead: Lead) -> tuple[str, str, str]:
         return (
             f"class indices are turned into {dtype} and are taken for something else by {quote(operation)}",
             f"{subject(lead, 'This line')}{place(lead)} makes floats of indices of dtype {details.get('from')}. "
-            f"Their shape is {list(details.get('shape') or ())}, while the prediction has {list(details.get('logits') or ())}.",
+            f"Their shape is {list(details.get('shape') or ())}, while the prediction has {list(details.get('logits') or ())}"
+            + ("." if details.get("raised") else ": they fit by accident, every sample meets those of others, and nothing is raised."),
             "Pass the indices as they are (`.long()`), or one-hot encode them first.",
         )
     if not dtype:

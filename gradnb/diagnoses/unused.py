@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..flow import leads
+from ..flow.lead import Lead
 from ..recorder.recording import Recording
 from ..report.finding import Finding
 from ._words import build, crowd, names, place, quote, sentence, subject, verb
@@ -29,23 +30,36 @@ from ._words import build, crowd, names, place, quote, sentence, subject, verb
 def find(recording: Recording) -> Iterator[Finding]:
     """One finding for each module whose parameters no loss depends on."""
     for lead in leads(recording, "unused"):
-        module = lead.details.get("module")
-        layer = quote(str(module)) if module else crowd(lead.affected)
-        if lead.details.get("called"):
-            title = f"the result of {layer} is dropped: {crowd(lead.affected)} never {verb(lead.affected, 'reaches', 'reach')} the loss"
-            why = f"{layer if module else 'The layer'} runs{place(lead)}, and what follows is computed from another variable."
-            aside = f"{subject(lead, 'this line')} goes on without it: " if lead.expression else ""
-            fix = sentence(f"{aside}use the result of the layer there, or remove the layer.")
-        else:
-            title = f"{layer} is never called: {crowd(lead.affected)} {verb(lead.affected, 'takes', 'take')} no part in the loss"
-            why = f"{layer if module else 'The layer'} is built and given to the optimizer, but no forward pass uses it."
-            fix = "Call it in `forward`, or remove it from the model (and from the optimizer)."
-        yield build(
-            lead,
-            title=title,
-            explanation=f"{sentence(why)} {sentence(names(lead.affected))} {verb(lead.affected, 'has', 'have')} no gradient in any step.",
-            fix=fix,
-        )
+        say = _parameter if lead.details.get("module") in lead.affected else _layer
+        title, why, fix = say(lead)
+        yield build(lead, title=title, explanation=sentence(why), fix=sentence(fix))
+
+
+def _layer(lead: Lead) -> tuple[str, str, str]:
+    module = lead.details.get("module")
+    layer = quote(str(module)) if module else crowd(lead.affected)
+    skipped = f"The optimizer skips {verb(lead.affected, 'its parameter', 'its parameters')} at every step without a word."
+    if lead.details.get("called"):
+        title = f"the result of {layer} is dropped: {crowd(lead.affected)} never {verb(lead.affected, 'reaches', 'reach')} the loss"
+        why = f"{layer if module else 'The layer'} runs{place(lead)}, and what follows is computed from another variable."
+        aside = f"{subject(lead, 'this line')} goes on without it: " if lead.expression else ""
+        return title, f"{why} {skipped}", f"{aside}use the result of the layer there, or remove the layer."
+    title = f"{layer} is never called: {crowd(lead.affected)} {verb(lead.affected, 'takes', 'take')} no part in the loss"
+    why = f"{layer if module else 'The layer'} is built and given to the optimizer, but no forward pass uses it."
+    return title, f"{why} {skipped}", "Call it in `forward`, or remove it from the model (and from the optimizer)."
+
+
+def _parameter(lead: Lead) -> tuple[str, str, str]:
+    """No layer stands between: the parameter itself is what the code would have to use."""
+    mine, it = names(lead.affected), verb(lead.affected, "it", "them")
+    if lead.details.get("called"):
+        title = f"what is computed from {mine} is dropped"
+        why = f"The loss is computed from another variable, so the optimizer skips {it} at every step without a word."
+        aside = f"{subject(lead, 'this line')} goes on without it: " if lead.expression else ""
+        return title, why, f"{aside}use the result there, or take {it} out of the optimizer (and the model)."
+    title = f"{mine} {verb(lead.affected, 'takes', 'take')} no part in the loss"
+    why = f"The optimizer was given {it}, and nothing on the way to the loss reads {it}."
+    return title, why, f"Use {it} on the way to the loss, or take {it} out of the optimizer (and the model)."
 
 
 def bad() -> None:

@@ -37,6 +37,7 @@ def _all(recording: Recording) -> list[Lead]:
     )
     from .errors.broadcast import broadcast
     from .errors.stale import stale
+    from .errors.targets import unnoticed
     from .errors.unreached import unreached
 
     found: list[Lead] = []
@@ -61,6 +62,7 @@ def _all(recording: Recording) -> list[Lead]:
         signs.sign,
         diluted.diluted,
         broadcast,
+        unnoticed,
         stale,
     ):
         try:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from dataclasses import dataclass, field
 
-from ..recorder.recording import Recording
+from ..recorder.recording import Location, Recording
 from .graph import CHECKPOINT, Edge, Graph
 
 _CASTS = set("long int short char byte bool to type type_as".split())
@@ -81,6 +82,22 @@ def hard(graph: Graph, edge: Edge) -> Cut | None:
             cause, site, op.name, (cause, _line(recording, site)), edge, details={"dtype": target.dtype} if op.name in _CASTS else {}
         )
     return None
+
+
+def without_graph(graph: Graph, index: int) -> Location:
+    """Where it was decided that a gradient gets no graph: outside of the helpers that hand ``create_graph`` on."""
+    sites = [graph.recording.sites[s] for s in graph.recording.ops[index].stack]
+    passed = "create_graph"
+    for place in sites[:-1]:
+        found = graph.slicer.at(place)
+        call = found[2] if found is not None else None
+        if found is None or not isinstance(call, ast.Call):
+            return place
+        value = next((k.value for k in call.keywords if k.arg == passed), None)
+        if not isinstance(value, ast.Name) or value.id not in found[0].bindings(found[1]).parameters:
+            return place
+        passed = value.id
+    return sites[-1]
 
 
 def _line(recording: Recording, site: int) -> tuple:

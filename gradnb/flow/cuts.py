@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..recorder.recording import Event, Recording
-from .classify import Cut, classify, hard
+from .classify import Cut, classify, hard, without_graph
 from .graph import Cone, Edge, Graph
 from .lead import Lead
 from .path import gradient_path
@@ -20,6 +20,8 @@ class Group:
     starved: int = 0
     depth: int = 0  # values on the gradient's side of it
     indexed: bool = True  # data goes on only as an index or a mask
+    taught: bool = True  # parameters behind it learn all the same, from another loss: a policy behind its sample
+    mends: bool = True  # a gradient would come back if these cuts alone were gone
 
     @property
     def first(self) -> Cut:
@@ -49,8 +51,9 @@ def lost(recording: Recording) -> list[Lead]:
     for hunger in hungry(recording):
         # what another loss of these rounds feeds was cleared or is fed in turn: no cut starves it
         rounds = [e for e in recording.events if e.kind == "backward" and e.ok and e.losses in hunger.losses]
+        rounds = [e for e in rounds if _serves(recording, e, hunger)]
         fed = 0 if hunger.event is not None else fed_by(recording, rounds)
-        todo = [n for n in hunger.parameters if n not in explained and not (fed >> n & 1 and n not in hunger.zero)]
+        todo = [n for n in hunger.parameters if n not in explained and not fed >> n & 1]
         for losses in hunger.losses[:6]:
             if not todo:
                 break
@@ -62,6 +65,14 @@ def lost(recording: Recording) -> list[Lead]:
     merged = _merge(leads)
     recording.memo["cut leads"] = merged
     return merged
+
+
+def _serves(recording: Recording, event: Event, hunger: Hunger) -> bool:
+    """Is a backward for the optimizer that starves, and not for another one alone, which passes by its parameters."""
+    from .rounds import held, meant_for  # rounds asks this file what a backward feeds
+
+    meant = meant_for(recording, event)
+    return not meant or hunger.optimizer is None or bool(meant & held(recording, hunger.optimizer))
 
 
 def _explain(graph: Graph, cone: Cone, hunger: Hunger, todo: list[int], leads: list[Lead]) -> set[int]:
@@ -81,7 +92,7 @@ def _explain(graph: Graph, cone: Cone, hunger: Hunger, todo: list[int], leads: l
         if not covered:
             break
         numbers = [n for n in todo if covered >> n & 1]
-        others = [g for g in groups if g is not best and g.starved & covered]
+        others = [g for g in groups if g is not best and g.starved & covered and (best.taught or not g.taught)]
         leads.append(cut_lead(graph, cone, hunger, best, numbers, others))
         done.update(numbers)
         mask &= ~covered
@@ -91,7 +102,15 @@ def _explain(graph: Graph, cone: Cone, hunger: Hunger, todo: list[int], leads: l
 
 def _weight(group: Group, mask: int) -> tuple:
     covered = group.starved & mask
-    return (bool(covered), covered.bit_count(), group.depth, "switched" not in group.first.details, not group.indexed)
+    return (
+        bool(covered),
+        covered.bit_count(),
+        not group.taught,
+        group.mends,
+        group.depth,
+        "switched" not in group.first.details,
+        not group.indexed,
+    )
 
 
 def group_cuts(graph: Graph, cone: Cone, mask: int) -> list[Group]:
@@ -109,6 +128,7 @@ def group_cuts(graph: Graph, cone: Cone, mask: int) -> list[Group]:
         group = groups.setdefault(cut.key, Group())
         group.cuts.append(cut)
         group.starved |= starved
+        group.taught = group.taught and starved != cone.live[edge.source]
         group.indexed = group.indexed and (edge.chooses or _only_indexes(cone, edge.target))
         sources.setdefault(cut.key, set()).add(edge.source)
     for key, group in groups.items():
@@ -116,7 +136,22 @@ def group_cuts(graph: Graph, cone: Cone, mask: int) -> list[Group]:
         for source in sources[key]:
             above |= cone.upstream(source)
         group.depth = len(above)
+        group.mends = group.first.cause != "not-twice-differentiable" or _arrives(graph, cone, group)
     return list(groups.values())
+
+
+def _arrives(graph: Graph, cone: Cone, group: Group) -> bool:
+    """Does any way from gradients without a graph reach the loss uncut. A detached update of weights by them has another cause."""
+    todo, seen = [cut.edge.target for cut in group.cuts], set[int]()
+    while todo:
+        value = todo.pop()
+        if value in cone.losses:
+            return True
+        if value not in seen:
+            seen.add(value)
+            ways = ((edge.target, graph.recording.ops[edge.op]) for edge in cone.children.get(value, ()))
+            todo.extend(v for v, op in ways if op.grad_enabled and op.kind not in ("cut", "escape", "factory", "leaf"))
+    return False
 
 
 def _only_indexes(cone: Cone, value: int) -> bool:
@@ -167,17 +202,21 @@ def cut_lead(graph: Graph, cone: Cone, hunger: Hunger, group: Group, numbers: li
     """The lead for a group of cuts that starves the numbered parameters."""
     recording = graph.recording
     cut = min(group.cuts, key=lambda c: recording.sites[c.site].line)
+    place = recording.sites[cut.site]
+    if cut.cause == "not-twice-differentiable":
+        cut = max(group.cuts, key=lambda c: c.edge.op)  # the vector of a Hessian-vector product is made earlier, and may be a constant
+        place = without_graph(graph, cut.edge.op)
     names = [recording.parameters[n].name for n in numbers]
     if hunger.wanted:
         names = _origins(recording, cone, hunger) or names
-    lead = Lead(cut.cause, recording.sites[cut.site], operation=cut.operation, affected=names)
-    lead.expression = _expression(graph, cut)
+    lead = Lead(cut.cause, place, operation=cut.operation, affected=names)
+    lead.expression = _expression(graph, cut) if place == recording.sites[cut.site] else graph.slicer.text(place)
     lead.details = {**cut.details, "raised": hunger.event is not None, "loss": loss_text(graph, cone)}
     hidden = _workaround(graph, cone)
     if hidden:
         lead.details["hidden_by"] = hidden
     switched, behind = lead.details.pop("switched", None), lead.details.pop("behind", None)
-    if switched is not None and switched[0] >= 0 and recording.sites[switched[0]].line != lead.location.line:  # type: ignore[union-attr]
+    if switched is not None and switched[0] >= 0 and recording.sites[switched[0]].line != place.line:
         lead.related.append((recording.sites[switched[0]], f"gradients are already off here ({switched[1]})"))
     for other in sorted(others, key=lambda g: -g.depth)[:3]:
         lead.related.append((recording.sites[other.first.site], f"a second path is cut here too ({other.first.operation})"))

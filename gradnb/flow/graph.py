@@ -43,6 +43,7 @@ class Graph:
             if op.kind == "inplace" and op.outputs and op.inputs:
                 self._writes.setdefault(recording.values[op.outputs[0]].group, []).append((i, op.outputs[0]))
         self._cones: dict[tuple[int, ...], "Cone"] = {}
+        self._uses: dict[tuple[int, int], list[int]] | None = None  # (value that no op made, line) -> ops that read it there
 
     def parents(self, value: int) -> list[Edge]:
         known = self._parents.get(value)
@@ -150,7 +151,21 @@ class Graph:
         if op >= len(recording.ops):
             return self._met_by_event(value, op)
         escapes, producers = self.provenance.of_fresh(op, position)
-        return self._python_edges(value, escapes, producers)
+        return self._python_edges(value, escapes, [p for p in producers if not self._outlives(value, op, p)])
+
+    def _outlives(self, value: int, met: int, producer: int) -> bool:
+        """Was a tensor used here again after its supposed producer had run again: a constant that a library holds, no result of it."""
+        ops = self.recording.ops
+        if self._uses is None:
+            self._uses = {}
+            for i, op in enumerate(ops):
+                for source in op.inputs:
+                    if op.stack and self.recording.values[source].op < 0:
+                        self._uses.setdefault((source, op.stack[0]), []).append(i)
+        if not ops[met].stack or not ops[producer].stack:
+            return False
+        last = self._uses.get((value, ops[met].stack[0]), [met])[-1]
+        return any(o.stack and o.stack[0] == ops[producer].stack[0] for o in ops[met + 1 : last])
 
     def _met_by_event(self, value: int, time: int) -> list[Edge]:
         event = next((e for e in self.recording.events if value in e.losses and e.time == time), None)
@@ -172,13 +187,21 @@ class Graph:
         return self._python_edges(value, escapes, producers)
 
     def _python_edges(self, value: int, escapes: list[int], producers: list[int]) -> list[Edge]:
-        ops = self.recording.ops
+        ops, values = self.recording.ops, self.recording.values
         edges = [Edge(source, value, e, False) for e in escapes for source in ops[e].inputs]
         if not escapes:
-            # only the last tensors made inside the expression: what fed them is their own history
+            # only the last tensors made inside the expression: what fed them is their own history, a truth value was a library's check,
+            # and a model's parameter is no result of the call of the model
+            producers = [p for p in producers if not self._builds_a_model(p)]
             used = {u for p in producers for u in ops[p].inputs}
-            edges.extend(Edge(out, value, p, False) for p in producers for out in ops[p].outputs if out not in used and out < value)
+            last = [(p, out) for p in producers for out in ops[p].outputs if out not in used and out < value]
+            edges.extend(Edge(out, value, p, False) for p, out in last if values[out].dtype != "bool" or values[value].dtype == "bool")
         return edges
+
+    def _builds_a_model(self, op: int) -> bool:
+        people = self.recording.parameters
+        numbers = [self.recording.values[v].parameter for v in self.recording.ops[op].outputs]
+        return any(n >= 0 and people[n].registered for n in numbers)
 
 
 class Cone:

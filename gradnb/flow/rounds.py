@@ -20,6 +20,25 @@ def feeds(recording: Recording, event: Event) -> int:
     return fed_by(recording, [event])
 
 
+def meant_for(recording: Recording, event: Event) -> int:
+    """Bit set of the parameters that a backward is for: what is stepped next, else what was zeroed last before it."""
+    position = recording.events.index(event)
+    found = 0
+    for later in recording.events[position + 1 :]:
+        if later.kind in ("backward", "grad"):
+            break
+        if later.kind == "step" and later.optimizer is not None:
+            found |= held(recording, later.optimizer)
+    if found:
+        return found
+    for before in reversed(recording.events[:position]):
+        if before.kind in ("backward", "grad", "step"):
+            break
+        if before.kind == "zero_grad":
+            found |= held(recording, before.optimizer) if before.optimizer is not None else sum(1 << n for n in set(before.numbers))
+    return found
+
+
 def clears(recording: Recording, event: Event, optimizer: int, mask: int) -> bool:
     """Does a zero_grad (of the optimizer, of a module, by ``p.grad = None``) clear most of these parameters."""
     if event.kind != "zero_grad":

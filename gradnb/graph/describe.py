@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from ..report.words import plural
+from ..report.words import clean, plural
+from .draw.size import STATES
 from .fold.opening import visible
 from .fold.parts import HOLDERS
-from .model import CHILD, IN, Box, Graph, Node, Tree
+from .model import CHILD, IN, Box, Graph, Node, Tree, lineage
 
-# What a state says of the gradient; nothing where it flows or is not wanted.
-STATES = {
-    "zero": "zero gradient",
-    "nan": "NaN in the gradient",
-    "inf": "infinity in the gradient",
-    "starved": "no gradient",
-    "lost": "no gradient: lost",
-    "frozen": "frozen",
-    "unused": "unused",
-}
+_STATES = STATES | {"lost": "no gradient: lost"}  # a picture shows where: by its mark
 FEW = 3  # names that are told of many
 
 
 def sentence(graph: Graph, tree: Tree) -> str:
     """The picture in one to three sentences: how much there is, where the gradient is lost, what is left out."""
-    modules = {path for node in graph.nodes for path in _prefixes(node.module) if graph.classes.get(path) not in HOLDERS}
+    modules = {path for node in graph.nodes for path in lineage(node.module) if graph.classes.get(path) not in HOLDERS}
     counts = [plural(len(modules), "module")] if modules else []
     operations = sum(node.kind == "operation" for node in graph.nodes)
     parameters = [node for node in graph.nodes if node.kind == "parameter"]
@@ -31,12 +23,7 @@ def sentence(graph: Graph, tree: Tree) -> str:
     said = [f"{'Graph of ' + graph.title if graph.title else 'Graph'}: {', '.join(counts)}."]
     said += _marks(graph)
     said += [f"{text[0].upper()}{text[1:]}." for text in tree.left_out[:1]]
-    return " ".join(said)
-
-
-def _prefixes(path: str) -> list[str]:
-    parts = path.split(".") if path else []
-    return [".".join(parts[: i + 1]) for i in range(len(parts))]
+    return clean(" ".join(said))
 
 
 def _marks(graph: Graph) -> list[str]:
@@ -73,7 +60,7 @@ def text(graph: Graph, tree: Tree) -> str:
         lines.append("  " * depth[number] + _line(graph, tree, number, before[number]))
     lines += [f"  left out: {said}" for said in tree.left_out]
     lines += [f"  note: {said}" for said in graph.notes]
-    return "\n".join(lines)
+    return "\n".join(clean(line) for line in lines)  # a name may hold a terminal escape, or a line break
 
 
 def _only_parameters(box: Box) -> bool:
@@ -112,8 +99,8 @@ def _gradient(box: Box, node: Node | None) -> str:
     if box.frozen and box.frozen < box.parameters:
         parts.append(f"{box.frozen} of {box.parameters} parameters frozen")
     state = box.state if box.state in ("nan", "inf") else box.learns or box.state  # what matters of a fold are its parameters
-    if state in STATES:
-        parts.append(STATES[state] + (" in part" if node is None and box.norm and state in ("starved", "lost", "zero", "unused") else ""))
+    if state in _STATES:
+        parts.append(_STATES[state] + (" in part" if node is None and box.norm and state in ("starved", "lost", "zero", "unused") else ""))
     elif box.norm is not None and (node is None or node.kind == "parameter"):
         parts.append(f"gradient norm {box.norm:.3g}")
     return ", ".join(parts)

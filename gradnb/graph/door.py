@@ -37,20 +37,41 @@ def graph(
 ) -> Picture:
     """The autograd graph as a Picture, which shows itself in a notebook and can be explored and exported.
 
-    ``graph()`` draws the last report, ``graph(report)`` another one: with the places where a gradient was lost.
+    ``graph()`` draws the last report, ``graph(report)`` another one: with the places where a gradient was lost. ``graph(loss)`` or
+    ``graph([loss_g, loss_d])`` walks along ``grad_fn`` from tensors that were not recorded, and shows what autograd kept.
+    ``graph(model)`` shows the part of the last report that this module played, its parameters where it played none.
 
-    ``graph(loss)`` or ``graph([loss_g, loss_d])`` walks along ``grad_fn`` from tensors that were not recorded, and shows what
-    autograd kept. ``model`` gives parameters their names (without it they come from the variables around the call). ``saved``
-    adds the tensors saved for the backward pass, ``double_backward`` the graph of gradients made with ``create_graph=True``.
+    Parameters
+    ----------
+    what
+        A Report, a tensor (of any shape), a list of tensors, or a module; the last report without it.
+    model
+        With tensors: gives parameters their names, which come from the variables around the call without it.
+    inputs
+        With a module: record one forward pass of it on these (a tuple stands for several arguments, a dict for arguments by name), and
+        leave everything as it was.
+    depth
+        Open so many levels of modules, functions and other folds, 0 for none.
+    focus
+        Show one module (``"encoder.3"``) or variable from near.
+    only
+        ``"lost"`` leaves only the ways on which a gradient is lost.
+    step
+        Which recorded step to draw, from 1; by default the first in which the worst finding has a place.
+    saved
+        With tensors: add those that are saved for the backward pass.
+    double_backward
+        With tensors: add the graph of gradients made with ``create_graph=True``.
 
-    ``graph(model)`` shows the part of the last report that this module played. ``graph(model, inputs=batch)`` records one
-    forward pass of it instead (a tuple stands for several arguments, a dict for arguments by name) and leaves everything as it
-    was; without either it shows the module's parameters.
+    Returns
+    -------
+    Picture
+        See ``Picture.fold``, ``explore`` and the exports.
 
-    ``depth`` opens that many levels of modules, ``focus`` shows one module or variable from near, ``only="lost"`` leaves only
-    the ways on which a gradient is lost, ``step`` takes another recorded step; see ``Picture.fold``.
-
-    Raises UsageError for anything else.
+    Raises
+    ------
+    UsageError
+        For anything else, for names that are not there, and where there is nothing to draw.
     """
     options: dict[str, Any] = {"depth": depth, "focus": focus, "only": only, "step": step}
     return draw(what, model, inputs=inputs, saved=saved, double_backward=double_backward, names=callers_names(), **options)

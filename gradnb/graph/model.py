@@ -46,7 +46,6 @@ class Node:
     mark: Mark | None = None
     op: int = -1  # index in Recording.ops, -1 where none
     order: float = 0.0  # when it ran; a parameter or an input: just before its first use
-    calls: int = 1  # autograd nodes or recorded calls that it stands for
 
 
 STATES = (
@@ -155,6 +154,12 @@ class Tree:
 
 
 _WORST = ("lost", "nan", "inf", "zero", "starved", "unused", "flows", "frozen", "data")
+
+
+def lineage(path: str) -> list[str]:
+    """The path of a module and those of the modules around it, the outermost first."""
+    parts = path.split(".") if path else []
+    return [".".join(parts[: i + 1]) for i in range(len(parts))]
 
 
 def worst(states: list[str]) -> str:

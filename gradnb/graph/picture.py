@@ -43,10 +43,10 @@ class Picture:
     depth: int | None = None
     focus: str | None = None
     only: str | None = None
-    budget: int = BUDGET  # boxes that are visible at first, where nothing else asks for more
-    verdict: str = ""  # one sentence of the report's, "" without a report
-    alive: list["weakref.ref[Any]"] = field(default_factory=list, repr=False)  # the losses of the run, newest last
-    recording: "Recording | None" = field(default=None, repr=False)
+    budget: int = BUDGET  #: boxes that are visible at first, where nothing else asks for more
+    verdict: str = ""  #: one sentence of the report's, "" without a report
+    alive: list["weakref.ref[Any]"] = field(default_factory=list, repr=False)  #: the losses of the run, newest last
+    recording: "Recording | None" = field(default=None, repr=False)  #: what it was built from, where it was recorded
 
     def __post_init__(self) -> None:
         if not self.graphs:
@@ -55,7 +55,7 @@ class Picture:
             have = "only step 1" if len(self.graphs) == 1 else f"steps 1 to {len(self.graphs)}"
             raise UsageError(f"step={self.step!r} given; {have} of this run {'was' if len(self.graphs) == 1 else 'were'} recorded")
         if self.depth is not None and (isinstance(self.depth, bool) or not isinstance(self.depth, int) or self.depth < 0):
-            raise UsageError(f"depth={self.depth!r} given; a whole number of module levels to open is expected, 0 or more")
+            raise UsageError(f"depth={self.depth!r} given; a whole number of levels to open is expected, 0 or more")
         if self.focus is not None or self.only is not None:
             self.tree  # noqa: B018  an unknown name shall raise here, not in the display
 
@@ -71,11 +71,14 @@ class Picture:
 
     @cached_property
     def tree(self) -> Tree:
-        """How the graph of the chosen step is folded into boxes."""
+        """How the graph of the chosen step is folded into boxes. Raises UsageError for a name that is not there."""
         return self.fold_of(self.graph, seen=True)
 
     def fold_of(self, graph: Graph, *, seen: bool = False) -> Tree:
-        """The boxes of a step, by the same choice; with ``seen`` only those that are open at first know what stands where in them."""
+        """The boxes of ``graph``, a step, by the same choice; with ``seen`` only those that are open at first know what stands in them.
+
+        Raises UsageError for a name that is not there.
+        """
         from .fold.tree import fold
 
         return fold(graph, depth=self.depth, focus=self.focus, only=self.only, budget=self.budget, seen=seen)
@@ -83,8 +86,8 @@ class Picture:
     def fold(self, *, depth: int | None = None, focus: str | None = None, only: str | None = None, step: int | None = None) -> "Picture":
         """The same graph shown otherwise.
 
-        ``depth`` opens that many levels of modules; ``focus`` shows one module (``"encoder.3"``) or variable from near;
-        ``only="lost"`` leaves only the ways on which a gradient is lost; ``step`` (from 1) takes another recorded step.
+        ``depth`` opens that many levels of modules, functions and other folds; ``focus`` shows one module (``"encoder.3"``) or variable
+        from near; ``only="lost"`` leaves only the ways on which a gradient is lost; ``step`` (from 1) takes another recorded step.
         Raises UsageError for a name that is not there.
         """
         return replace(self, depth=depth, focus=focus, only=only, step=self.step if step is None else step)
@@ -102,7 +105,10 @@ class Picture:
         return draw(self.graph, self.tree)
 
     def to_svg(self, file: str) -> str:
-        """Write the picture to a file that stands alone, with its own colours; gives the SVG text back."""
+        """Write the picture to ``file``, which stands alone, with its own colours; gives the SVG text back.
+
+        Raises UsageError where the file cannot be written.
+        """
         from .draw.svg import standing_alone
 
         text = standing_alone(self.svg())
@@ -126,7 +132,10 @@ class Picture:
         return explorer(self)
 
     def to_html(self, file: str | None = None) -> str:
-        """One self-contained page with the interactive view; written to ``file`` where one is given."""
+        """One self-contained page with the interactive view; written to ``file`` where one is given.
+
+        Raises UsageError where the file cannot be written.
+        """
         from .explore.page import page
 
         text = page(self)
@@ -137,25 +146,35 @@ class Picture:
     # -- what other programs read --------------------------------------------------------------------------------------
 
     def to_dot(self) -> "graphviz.Digraph":
-        """The picture for Graphviz, folded as it is shown."""
+        """The picture for Graphviz, folded as it is shown.
+
+        Raises UsageError for a name that is not there; so does its ``render`` without the ``dot`` program, and names what to install.
+        """
         from .export.dot import to_dot
 
         return to_dot(self.graph, self.tree)
 
     def to_torchviz(self, loss: Any = None, model: Any = None) -> "graphviz.Digraph":
-        """torchviz's own picture of the loss, with the lost nodes added and marked. Needs the loss to be alive, or given."""
+        """torchviz's own picture of the loss, with the lost nodes added and marked.
+
+        The loss has to be alive still, or is given as ``loss``, a tensor of any shape; ``model`` names its parameters. Gives a
+        ``graphviz.Digraph``. Raises UsageError where the loss is gone or another one, and where torchviz does not work.
+        """
         from .export.torchviz import to_torchviz
 
         return to_torchviz(self, loss, model)
 
     def to_json(self, file: str | None = None) -> dict[str, Any]:
-        """All steps as JSON-ready data, schema 1; written to ``file`` where one is given."""
+        """All steps as JSON-ready data, schema 1; written to ``file`` where one is given.
+
+        Raises UsageError where the file cannot be written.
+        """
         from .export.json import to_json
 
         return to_json(self, file)
 
     def to_networkx(self) -> "networkx.MultiDiGraph":
-        """The chosen step, unfolded, as a ``networkx.MultiDiGraph``."""
+        """The chosen step, unfolded, as a ``networkx.MultiDiGraph``. Raises UsageError where networkx does not work."""
         from .export.networkx import to_networkx
 
         return to_networkx(self.graph)

@@ -15,9 +15,23 @@ __all__ = ["environment"]
 def environment(*, timeout: float = 30.0) -> Environment:
     """What this kernel runs on, and what of it does not fit together.
 
-    Driver and devices are looked at in a process beside this one, for ``timeout`` seconds at the most: a driver that crashes or hangs is
-    reported and does not take the kernel down, and CUDA is not started in this process. Takes a few seconds, because that process
-    imports torch. Raises UsageError for a ``timeout`` that is no positive number.
+    Driver and devices are looked at in a process beside this one: a driver that crashes or hangs is reported and does not take the kernel
+    down, and CUDA is not started in this process. Takes a few seconds, because that process imports torch.
+
+    Parameters
+    ----------
+    timeout
+        Seconds that the other process may take.
+
+    Returns
+    -------
+    Environment
+        It shows itself; ``to_dict()`` is JSON-ready.
+
+    Raises
+    ------
+    UsageError
+        For a ``timeout`` that is no positive number below 86400.
     """
     from . import child, facts, failures, mismatches
     from .driver import driver

@@ -39,14 +39,14 @@ class Seen:
     """What the probe told. ``state`` is ``ok``, ``crashed``, ``timeout``, ``failed``, ``garbled`` or ``not-started``."""
 
     state: str
-    stage: str = ""  # what it was doing last
-    message: str = ""  # what the system or the driver said, one line
-    signal: str | None = None
-    seconds: float = 0.0
-    left_behind: bool = False
-    facts: dict[str, Any] = field(default_factory=dict)
-    devices: list[dict[str, Any]] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)  # warnings of torch's
+    stage: str = ""  #: what it was doing last
+    message: str = ""  #: what the system or the driver said, one line
+    signal: str | None = None  #: the name of the signal that ended it
+    seconds: float = 0.0  #: how many seconds it took
+    left_behind: bool = False  #: it could not be ended, and may still be there
+    facts: dict[str, Any] = field(default_factory=dict)  #: what it found besides the devices, by name
+    devices: list[dict[str, Any]] = field(default_factory=list)  #: see Environment
+    complaints: list[str] = field(default_factory=list)  #: warnings of torch's
 
 
 def look(limit: float, environment: Mapping[str, str] | None = None) -> Seen:

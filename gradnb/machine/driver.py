@@ -16,10 +16,12 @@ WSL = Path("/usr/lib/wsl/lib")
 
 @dataclass(slots=True)
 class Gpu:
-    index: str
-    name: str
-    total: int | None  # MiB
-    used: int | None  # MiB
+    """One GPU as nvidia-smi lists it."""
+
+    index: str  #: its number among the GPUs, from 0
+    name: str  #: the model
+    total: int | None  #: memory in MiB (2**20 bytes)
+    used: int | None  #: memory in use, in MiB (2**20 bytes)
 
 
 @dataclass(slots=True)
@@ -27,9 +29,9 @@ class Driver:
     """``present`` is certain: a loaded kernel module, or GPUs that nvidia-smi lists."""
 
     present: bool = False
-    version: str | None = None
-    gpus: list[Gpu] = field(default_factory=list)
-    complaint: str | None = None  # what nvidia-smi said instead of an answer
+    version: str | None = None  #: the driver's own
+    gpus: list[Gpu] = field(default_factory=list)  #: what nvidia-smi lists
+    complaint: str | None = None  #: what nvidia-smi said instead of an answer
 
 
 def driver() -> Driver:

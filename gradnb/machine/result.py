@@ -14,11 +14,12 @@ class Remark:
     """Something that does not fit together. ``severity`` is ``error``, ``warning`` or ``info``; ``tries`` is what to do about it."""
 
     severity: str
-    title: str
-    detail: str = ""
+    title: str  #: what does not fit, in one line
+    detail: str = ""  #: more on it
     tries: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
         return {"severity": self.severity, "title": self.title, "detail": self.detail, "try": list(self.tries)}
 
 
@@ -30,17 +31,18 @@ class Environment:
     ``xpu``), ``index``, ``name``, ``memory`` (bytes), ``capability`` and ``processors``. ``probe`` says how that process fared.
     """
 
-    python: dict[str, Any]
-    torch: dict[str, Any]
-    system: dict[str, Any]
-    settings: dict[str, Any]
-    packages: dict[str, str]
-    driver: Driver
+    python: dict[str, Any]  #: version and executable, by name
+    torch: dict[str, Any]  #: its version and how it was built
+    system: dict[str, Any]  #: what Python runs on
+    settings: dict[str, Any]  #: threads, switches and variables that matter
+    packages: dict[str, str]  #: versions by the packages' names
+    driver: Driver  #: NVIDIA's, as the system knows it
     probe: Seen
-    remarks: list[Remark] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)  #: what does not fit together, the worst first
 
     @property
     def devices(self) -> list[dict[str, Any]]:
+        """The devices that torch can use; memory in bytes."""
         return self.probe.devices
 
     @property

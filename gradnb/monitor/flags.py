@@ -30,7 +30,9 @@ class Sign:
 
     key: str
     layers: list[str]
+    """The names of the layers that it is about."""
     numbers: dict[str, Any]
+    """The evidence by name, to compute with."""
     text: str
     """One sentence for the user, with the evidence in it: which layer, which number."""
     since: int | None = None
@@ -38,7 +40,9 @@ class Sign:
     severity: str | None = None
     """In place of the rule's own, where one rule knows several."""
     threshold: str | None = None
+    """In place of the rule's own."""
     advice: str | None = None
+    """In place of the rule's own."""
 
 
 @dataclass
@@ -46,22 +50,31 @@ class Flag:
     """A red flag: what is wrong since when, by which number, and what to try."""
 
     rule: str
+    """The rule's name; ``gradnb.monitor.rules.explain`` tells about it."""
     key: str
+    """What tells it from another flag of its rule, as in "vanishing:agent"."""
     severity: str
     """"error", "warning" or "info"."""
     layers: list[str]
+    """The names of the layers that it is about."""
     first: int
     """The step at which it began."""
     last: int
     """The last step at which it was seen."""
     numbers: dict[str, Any]
+    """The evidence by name, to compute with."""
     threshold: str
+    """The condition in words."""
     source: str
     """Where the threshold comes from."""
     text: str
+    """One sentence with the evidence in it."""
     reason: str
+    """Why it matters."""
     advice: str
+    """What to try."""
     active: bool = True
+    """Does it still go on."""
     cleared: int | None = None
     """The step at which it had ended, None while it goes on."""
     times: int = 1

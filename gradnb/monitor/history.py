@@ -13,7 +13,7 @@ from .kept import Kept
 
 COLUMNS = ("norm", "weight", "update", "zeros", "bad", "missing")
 """norm: L2 norm of the layer's gradient, unscaled, before clipping (0.0 where an optimizer was about to step and there was none);
-weight: L2 norm of its parameters; update: |dW| / |W| of the optimizer's step; zeros: share of exact zeros in the gradient, 0 to 1;
+weight: L2 norm of its parameters; update: ``|dW| / |W|`` of the optimizer's step; zeros: share of exact zeros in the gradient, 0 to 1;
 bad: count of elements that are NaN or infinite; missing: count of its parameters that had no gradient at all."""
 
 WHOLE, BLOCKS, EVENTS = 256, 64, 1000
@@ -47,6 +47,7 @@ class History:
     smallest values at the block's first step and each layer's largest (NaN counts as largest) at its last."""
 
     layers: list[Layer] = field(default_factory=list)
+    """What is watched, in the order of the values in a row."""
     gates: dict[str, tuple[int, int]] = field(default_factory=dict)
     """How often a gate fired, and how often it was asked."""
     events: list[tuple[int, str, str]] = field(default_factory=list)
@@ -82,11 +83,17 @@ class History:
         return {name: list(self._points(kept)) for name, kept in self._series.items()}
 
     def column(self, name: str) -> list[list[float | None]]:
-        """One list a kept step, one value a layer; None where it was not measured."""
+        """One list a kept step, one value a layer; None where it was not measured. ``name`` is one of COLUMNS, which says the units.
+
+        KeyError for another name.
+        """
         return [self._values(cells_of(cells, _known(name))) for _, cells in self._rows()]
 
     def of(self, layer: str, column: str = "norm") -> list[tuple[int, float]]:
-        """(step, value) of one layer by its name, where measured."""
+        """The points (step, value) of one layer, where measured, the oldest first: ``monitor.history.of("agent.0", "norm")``.
+
+        ``layer`` is its name, ``column`` one of COLUMNS, which says the units. KeyError for other names.
+        """
         index = next((i for i, one in enumerate(self.layers) if one.name == layer), None)
         if index is None:
             raise KeyError(f"no layer is called {layer!r}; there are: {', '.join(one.name for one in self.layers)}")
@@ -94,7 +101,7 @@ class History:
         return [(step, value) for step, value in found if value is not None]
 
     def at(self, step: int, column: str) -> list[float | None]:
-        """The row of one kept step, one value a layer."""
+        """The row of one kept ``step``, one value a layer, of a ``column`` of COLUMNS; all None where the step is not kept."""
         _known(column)
         for cells in self._cells.backwards():
             if cells.first <= step <= cells.last:
@@ -102,7 +109,7 @@ class History:
         return self._values(None)
 
     def newest(self, column: str, n: int = 1) -> list[tuple[int, list[float | None]]]:
-        """The newest n rows in which something was measured in this column, as (step, values), the newest last."""
+        """The newest ``n`` rows in which something was measured in this ``column``, as (step, values), the newest last."""
         _known(column)
         rows: list[tuple[int, list[float | None]]] = []
         for cells in self._cells.backwards():
@@ -114,7 +121,7 @@ class History:
         return rows[::-1]
 
     def tail(self, name: str, n: int = 1) -> list[tuple[int, float]]:
-        """The newest n points of a series, the newest last."""
+        """The newest ``n`` points (step, value) of the series ``name``, the newest last; [] where there is none."""
         kept = self._series.get(name)
         if kept is None:
             return []
@@ -126,7 +133,7 @@ class History:
         return points[:n][::-1]
 
     def since(self, name: str, step: int) -> list[tuple[int, float]]:
-        """The points of a series behind a step, the oldest first."""
+        """The points (step, value) of the series ``name`` behind ``step`` (a step itself is left out), the oldest first."""
         points: list[tuple[int, float]] = []
         for span in self._series[name].backwards() if name in self._series else ():
             if span.points[-1][0] <= step:
@@ -135,13 +142,13 @@ class History:
         return points[::-1]
 
     def spans(self, column: str) -> Iterator[tuple[int, int, array]]:
-        """(first step, last step, largest value of each layer) of each kept step or block, oldest first; -1 where not measured.
+        """(first step, last step, largest value of each layer in ``column``) of each kept step or block, oldest first; -1: not measured.
         The arrays are the history's own: for displays, which must be quick and only read."""
         _known(column)
         return ((cells.first, cells.last, found) for cells in self._cells if (found := cells_of(cells.high, column)) is not None)
 
     def points(self, name: str) -> tuple[list[tuple[int, float]], list[float]]:
-        """All points of one series that are kept, oldest first, and how many each stands for: half of a block, where older ones merged."""
+        """All kept points (step, value) of a series ``name``, oldest first, and how many each stands for: half a block where merged."""
         kept = self._series.get(name)
         spans = [] if kept is None else list(kept)
         return [point for span in spans for point in span.points], [span.count / len(span.points) for span in spans for _ in span.points]

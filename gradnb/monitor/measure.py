@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from . import packed
+from ..recorder import packed
 
 _PLAIN = {Tensor, torch.nn.Parameter}
 _CACHED = 2**18  # numbers, a megabyte of float32

@@ -90,9 +90,10 @@ class Monitor(Forms):
     # what the user tells
 
     def log(self, **numbers: Any) -> None:
-        """Add numbers of your own to this step, as in ``monitor.log(loss=loss, reward=r, accuracy=acc)``.
+        """Add ``**numbers`` of your own to this step, as in ``monitor.log(loss=loss, reward=r, accuracy=acc)``.
 
         A number, or a tensor or array of one element; None is passed over. A tensor on a GPU is read later, without waiting for it.
+        Raises UsageError for anything else.
         """
         for name, value in numbers.items():
             if value is not None:
@@ -101,13 +102,19 @@ class Monitor(Forms):
         self._drain()
 
     def gate(self, name: str, fired: Any) -> None:
-        """Count a gate: ``monitor.gate("memory", fired=stored)`` says once for each question whether it let something through."""
+        """Count a gate: ``monitor.gate("memory", fired=stored)`` says once for each question whether it let something through.
+
+        ``name`` is the gate's, ``fired`` a truth value, a number or a tensor of one element. Raises UsageError for anything else.
+        """
         step = self._recorder.step + (1 if self._recorder.pending or not self._recorder.step else 0)
         self._later(number(name, fired), lambda found: self.history.gate(step, name, float(bool(found))))
         self._drain()
 
     def epoch(self, number: int | None = None) -> None:
-        """Say the end of an epoch: prints one line, the sub-models' gradients and what was logged, as means over the epoch."""
+        """Say the end of an epoch: prints one line, the sub-models' gradients and what was logged, as means over the epoch.
+
+        ``number`` is the epoch's in that line; epochs are counted without it.
+        """
         self.flush()
         line = self._epochs.close(self.history, self._engine.flags, number)
         self.history.event(self.history.step, "epoch", line)
@@ -120,12 +127,9 @@ class Monitor(Forms):
     def rule(self, name: str, when: Any, text: str = "", severity: str = "warning", advice: str = "") -> None:
         """Add a rule of your own: ``monitor.rule("hot", when="loss > 10 for 20", text="the loss stays above 10")``.
 
-        Parameters
-        ----------
-        when : a condition on a series, or a function of a View that gives True, a sentence or a Sign when something is wrong. It is
-            asked at the recorded steps 1, 2, 3, 5, 10 and then at every 10th.
-        text : what to say then.
-        severity : "error", "warning" or "info".
+        ``when`` is a condition on a series, or a function of a View that gives True, a sentence or a Sign when something is wrong. It is
+        asked at the recorded steps 1, 2, 3, 5, 10 and then at every 10th. ``text`` says what is wrong, ``advice`` what to try; ``name`` is
+        the flag's, ``severity`` "error", "warning" or "info". Raises UsageError for what cannot be read.
         """
         self._engine.rules.append(own(name, when, text, severity, advice))
 
@@ -148,8 +152,8 @@ class Monitor(Forms):
         return state.of(self)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from ``state_dict()`` of an earlier monitor, in place of what this one knows: steps count on, and a flag that was active
-        stays the same flag.
+        """Go on from ``state_dict``, that of an earlier monitor, in place of what this one knows: steps count on, and a flag that was
+        active stays the same flag.
 
         Layers are matched by name; those that are new or missing are named in ``history.events``. Raises UsageError for what is no such
         state, and changes nothing then.
@@ -196,7 +200,7 @@ class Monitor(Forms):
         self.stop()
 
     def attach(self, panel: Panel | None) -> None:
-        """Let a display be updated, at most four times a second and at the end; None takes it away. Of several ranks the first shows."""
+        """Let ``panel`` be updated, at most four times a second and at the end; None takes it away. Of several ranks the first shows."""
         self._panel = panel if self._leads else None
         if self._panel is not None:
             self._panel.of(self)

@@ -26,6 +26,7 @@ class View:
 
     @property
     def layers(self) -> list[Layer]:
+        """What is watched, in the order of the values in a row."""
         return self._history.layers
 
     @property
@@ -44,18 +45,18 @@ class View:
         return self._by_model
 
     def last(self, column: str, n: int = 1) -> list[list[float | None]]:
-        """The newest n rows in which the column was measured, one value a layer; None for a layer that was not part of that step.
+        """The newest ``n`` rows in which ``column`` was measured, one value a layer; None for a layer that was not part of that step.
 
         "weight" and "update" are measured on every 10th of the first 100 steps and then on every 50th, "zeros" on every 50th.
         """
         return [values for _, values in self._newest(column, n)]
 
     def last_steps(self, column: str, n: int = 1) -> list[int]:
-        """The step numbers of ``last(column, n)``."""
+        """The step numbers of ``last(column, n)``, the newest ``n`` rows of ``column``."""
         return [step for step, _ in self._newest(column, n)]
 
     def at(self, step: int, column: str) -> list[float | None]:
-        """The row of one step, one value a layer; of older ones only a block's first and last step are kept."""
+        """The row of one ``step`` in ``column``, one value a layer; of older ones only a block's first and last step are kept."""
         return self._history.at(step, column)
 
     def forget(self) -> None:
@@ -71,11 +72,11 @@ class View:
         return rows[-n:] if n else []
 
     def layer(self, index: int, column: str, n: int = 1) -> list[float]:
-        """The newest values of one layer among the newest n rows of the column; shorter where it was not measured."""
+        """The newest values of the layer with this ``index``, among the newest ``n`` rows of ``column``; fewer where not measured."""
         return [value for row in self.last(column, n) if (value := row[index]) is not None]
 
     def series(self, name: str, n: int = 1) -> list[tuple[int, float]]:
-        """The newest n points (step, value) of "loss", "global_norm", "clipped_norm", "lr", "scale" or what was logged; [] if none."""
+        """The newest ``n`` points (step, value) of ``name``: "loss", "global_norm", "clipped_norm", "lr", "scale", or what was logged."""
         asked, points = self._points.get(name, (0, []))
         if asked < n:
             points = self._history.tail(name, n)
@@ -83,7 +84,7 @@ class View:
         return points[-n:] if n else []
 
     def value(self, name: str) -> float | None:
-        """The newest value of a series, None when there is none yet."""
+        """The newest value of the series ``name``, in the unit it has there; None when there is none yet."""
         newest = self._history.tail(name, 1)
         return newest[0][1] if newest else None
 
@@ -98,7 +99,7 @@ class View:
         return self._history.logged
 
     def gate(self, name: str) -> tuple[int, int]:
-        """(how often it fired, how often it was asked)."""
+        """The gate ``name``: how often it fired, how often it was asked."""
         return self._history.gates.get(name, (0, 0))
 
     @property
@@ -107,5 +108,5 @@ class View:
         return list(self._history.gates)
 
     def events(self, kind: str | None = None) -> list[tuple[int, str, str]]:
-        """(step, kind, text) of what happened, the oldest first; only those of a kind where one is given."""
+        """(step, kind, text) of what happened, the oldest first; only those of a ``kind`` where one is given."""
         return [event for event in self._history.events if kind is None or event[1] == kind]

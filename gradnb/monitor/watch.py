@@ -34,20 +34,30 @@ def watch(
 
     Parameters
     ----------
-    model : a module; or several, as in ``{"agent": agent, "qwen": qwen}`` (a list names them by their classes).
-    optimizer : one or several. Without, any torch optimizer that holds a watched parameter counts; and without one at all,
-        a gradient that was used and cleared.
-    scaler : the GradScaler. Without, it is looked for among the global variables, and found when it calls a step: then only what
-        it left out before its first step is not seen.
-    every : record every n-th optimizer step only (the first, the n+1-th, ...).
-    depth : how many levels of modules form a layer's name; deeper ones count together. 1 gives one layer for each child.
-    include, exclude : patterns such as "encoder.*" for names of layers or parameters.
-    activations : look at the outputs of ReLU, tanh and sigmoid modules too, with a forward hook on each.
-    updates : weight norms and update ratios |dW| / |W| cost more than the gradients' norms. They are measured on the first three recorded
+    model
+        A module; or several, as in ``{"agent": agent, "qwen": qwen}`` (a list names them by their classes).
+    optimizer
+        One or several. Without, any torch optimizer that holds a watched parameter counts; and without one at all, a gradient that was
+        used and cleared.
+    scaler
+        The GradScaler. Without, it is looked for among the global variables, and found when it calls a step: then only what it left out
+        before its first step is not seen.
+    every
+        Record every n-th optimizer step only (the first, the n+1-th, ...).
+    depth
+        How many levels of modules form a layer's name; deeper ones count together. 1 gives one layer for each child.
+    include, exclude
+        Patterns such as "encoder.*" for names of layers or parameters.
+    activations
+        Look at the outputs of ReLU, tanh and sigmoid modules too, with a forward hook on each.
+    updates
+        Weight norms and update ratios ``|dW| / |W|`` cost more than the gradients' norms. They are measured on the first three recorded
         steps, on every n-th (default 10) up to the 100th, then on every 5 n-th; True means every one, False none. Shares of exact zeros
         are counted on the first three and on every 50th. It takes memory for a copy of the weights, on a GPU only while one is measured.
         Where two steps in a row are measured on the CPU, what is written to the weights through ``.data`` in between counts as a part of
         the later one's update; other writes do not.
+    show
+        None shows a panel in a notebook and a line in a terminal, False nothing, True a line at least.
 
     Returns
     -------

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import packed
+from ..recorder import packed
 from .measure import Reading, cheap, copied, fit, local, moved, moved_and_copied, simple, unseen
 
 _KEEP = 256 * 2**20  # bytes of weights whose copy may stay between two steps that measure updates

@@ -122,7 +122,7 @@ class GradnbMagics(Magics):
 
     @magic_arguments.magic_arguments()
     @magic_arguments.argument("expr", nargs="*", help="A tensor, a list of tensors, a model or a report (default: the last report).")
-    @magic_arguments.argument("--depth", type=int, metavar="N", help="Open N levels of modules, 0 for none.")
+    @magic_arguments.argument("--depth", type=int, metavar="N", help="Open N levels of modules and functions, 0 for none.")
     @magic_arguments.argument("--focus", metavar="NAME", help="Show one module, parameter or variable from near, as in encoder.3.")
     @magic_arguments.argument("--only", metavar="lost", help="Leave only the ways on which a gradient is lost.")
     @magic_arguments.argument(

@@ -31,19 +31,49 @@ def numeric_check(
 ) -> NumericResult:
     """Compare the gradients of a function, a module or a ``torch.autograd.Function`` with finite differences.
 
-    ``fn`` is called on float64 copies of ``inputs`` (a tensor, a sequence of arguments, or a dict of keyword arguments; nested lists,
-    tuples and dicts are looked into), always from the same random state. Checked are the inputs that require grad, all floating-point
-    and complex ones where none does, and the parameters of a module; ``wrt`` names others. The user's tensors, modules, ``.grad`` and
-    random numbers stay as they are.
+    It is called on float64 copies, always from the same random state. Checked are the inputs that require grad, all floating-point and
+    complex ones where none does, and the parameters of a module. The user's tensors, modules, ``.grad`` and random numbers stay as they
+    are. Small inputs are judged by ``torch.autograd.gradcheck`` too.
 
-    ``eps`` is the step of the differences for elements up to 1 (default 1e-6; 5e-3 in float32), relative above; an element differs where
-    |backward - numeric| > ``atol`` + ``rtol`` * |numeric| (defaults: 1e-5 of the input's largest gradient, and 1e-3). ``dtype`` is
-    float64, or float32 for a function that has no other. Up to ``elements`` numbers of each input are compared one by one, the others by a
-    random direction through all of them; small inputs are judged by ``torch.autograd.gradcheck`` too. ``second_order`` checks the second
-    derivatives as well. Random weights of the outputs come from ``seed``.
+    Parameters
+    ----------
+    fn
+        The function, the module, or the ``torch.autograd.Function``.
+    inputs
+        A tensor (of any shape), a sequence of arguments, or a dict of keyword arguments; nested lists, tuples and dicts are looked into.
+    kwargs
+        Keyword arguments besides ``inputs``.
+    wrt
+        Names of the inputs or parameters to check, in place of those above.
+    eps
+        The step of the differences for elements up to 1 (1e-6; 5e-3 in float32); above, a part of the element.
+    atol
+        An element differs where ``|backward - numeric| > atol + rtol * |numeric|``. Without, 1e-5 times the input's largest gradient.
+    rtol
+        A part of the numeric value: 1e-3 (2e-2 in float32).
+    dtype
+        float64, or float32 for a function that has no other.
+    elements
+        So many elements of each input are compared one by one, the others by a random direction through all of them.
+    second_order
+        Check the second derivatives as well.
+    seed
+        The seed of the random weights that the outputs are summed with.
 
-    Returns a NumericResult, which is true where all agrees. Raises UsageError where there is nothing to differentiate, where an option
-    makes no sense, and where ``fn`` fails on the inputs as they were given.
+    Returns
+    -------
+    NumericResult
+        True where all agrees.
+
+    Raises
+    ------
+    UsageError
+        Where there is nothing to differentiate, where an option makes no sense, and where ``fn`` fails on the inputs as they were given.
+
+    References
+    ----------
+    1e-6, 1e-5 and 1e-3 are the defaults of ``torch.autograd.gradcheck``; its ``atol`` is absolute, ours a part of the largest gradient. The
+    step of 5e-3 is the cube root of float32's rounding unit (1.2e-7), at which a central difference is most exact, and 2e-2 four times it.
     """
     from .run import run
 

@@ -35,24 +35,25 @@ class Discrepancy:
     input on unchanged, so that its backward was written to differ.
     """
 
-    kind: str
-    output: str
-    input: str
-    text: str
-    argument: int = 0
-    index: tuple[int, ...] | None = None
+    kind: str  #: what is wrong, one of KINDS
+    output: str  #: which output of the function
+    input: str  #: which input
+    text: str  #: one sentence
+    argument: int = 0  #: the number of the input among the arguments, from 1; 0 where it is none
+    index: tuple[int, ...] | None = None  #: the index of the element in the input that differs most
     entry: str = ""
     analytic: float | None = None
     numeric: float | None = None
-    factor: float | None = None
+    factor: float | None = None  #: the constant factor by which the backward is off
     wrong: int = 0
     checked: int = 0
-    hint: str = ""
+    hint: str = ""  #: where such a fault comes from
     identity: bool = False
-    similar: float | None = None  # cosine between the two gradients
+    similar: float | None = None  #: cosine between the two gradients
 
     @property
     def absolute(self) -> float | None:
+        """The difference, in the unit of the gradient."""
         return abs(self.analytic - self.numeric) if self.analytic is not None and self.numeric is not None else None
 
     @property
@@ -61,6 +62,7 @@ class Discrepancy:
         return self.absolute / abs(self.numeric) if self.absolute is not None and self.numeric else None
 
     def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
         names = "kind output input argument entry analytic numeric factor wrong checked text hint".split()
         told = {name: getattr(self, name) for name in names}
         return told | {"index": list(self.index) if self.index is not None else None, "absolute": self.absolute, "relative": self.relative}
@@ -70,16 +72,17 @@ class Discrepancy:
 class Gradient:
     """One pair of output and input: how many elements were compared, how many could not be, how far off the worst is."""
 
-    output: str
-    input: str
-    shape: tuple[int, ...]
-    checked: int
-    of: int
-    skipped: int  # elements at a kink, where no derivative exists
-    worst: float  # largest difference, as a part of the largest gradient
-    state: str  # "agrees" | "differs" | "not measurable"
+    output: str  #: which output of the function
+    input: str  #: which input
+    shape: tuple[int, ...]  #: the shape of the input
+    checked: int  #: elements that were compared one by one
+    of: int  #: elements that there are
+    skipped: int  #: elements at a kink, where no derivative exists
+    worst: float  #: largest difference, as a part of the largest gradient
+    state: str  #: "agrees" | "differs" | "not measurable"
 
     def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
         names = "output input checked of skipped worst state".split()
         return {name: getattr(self, name) for name in names} | {"shape": list(self.shape)}
 
@@ -92,26 +95,28 @@ class NumericResult:
     html form, ``to_dict()`` is JSON-ready.
     """
 
-    name: str
+    name: str  #: what was checked
     status: str = "agrees"
     reason: str = ""
-    discrepancies: list[Discrepancy] = field(default_factory=list)
-    gradients: list[Gradient] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    judged: str = ""  # what torch.autograd.gradcheck said
-    dtype: str = "float64"
-    eps: float = 1e-6
-    order: int = 1
-    second: NumericResult | None = None
+    discrepancies: list[Discrepancy] = field(default_factory=list)  #: the gradients that differ
+    gradients: list[Gradient] = field(default_factory=list)  #: every pair of output and input that was compared
+    notes: list[str] = field(default_factory=list)  #: what else the reader should know
+    judged: str = ""  #: what torch.autograd.gradcheck said
+    dtype: str = "float64"  #: in which it was computed
+    eps: float = 1e-6  #: the step of the differences: absolute for elements up to 1, above that a part of the element
+    order: int = 1  #: 2 for the check of second derivatives: the order of the derivative
+    second: NumericResult | None = None  #: that of the second derivatives, where they were asked for
 
     @property
     def ok(self) -> bool:
+        """Does all agree, the second derivatives too where they were checked."""
         return self.status == "agrees" and (self.second is None or self.second.ok)
 
     def __bool__(self) -> bool:
         return self.ok
 
     def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, schema 1."""
         return {
             "schema": 1,
             "ok": self.ok,

@@ -43,7 +43,8 @@ def build(recorder: "Recorder") -> Recording:
     ]
     recording.met = {value: (op, position) for value, op, position in log.fresh}
     recording.regions = [_region(raw, places) for raw in log.regions]
-    recording.parameters = [_parameter(person, recorder) for person in recorder.census.people]
+    replaced = recorder.census.replaced()
+    recording.parameters = [_parameter(person, recorder, person.number not in replaced) for person in recorder.census.people]
     _name_values(recorder, recording)
     _optimizers(recorder, recording, places)
     nodes = Spans((op.first_node, op.last_node, i) for i, op in enumerate(recording.ops))
@@ -137,7 +138,7 @@ def _decorator(code, places: Places) -> int:  # type: ignore[no-untyped-def]
     return first
 
 
-def _parameter(person: "Person", recorder: "Recorder") -> Parameter:
+def _parameter(person: "Person", recorder: "Recorder", current: bool) -> Parameter:
     gradients = recorder.gradients
     return Parameter(
         name=person.name,
@@ -161,6 +162,7 @@ def _parameter(person: "Person", recorder: "Recorder") -> Parameter:
         fed_late=person.number in gradients.fed_late,
         listed=person.registered or person.is_parameter or person.from_namespace,
         alive=person.reference() is not None,
+        current=current,
         anonymous=person.is_parameter and not person.registered and not person.from_namespace,
     )
 

@@ -228,6 +228,12 @@ class Census:
                 "code": _init_code(type(module)),
             }
 
+    def replaced(self) -> set[int]:
+        """The parameters of a model whose name means another model by now."""
+        meant = {name: root for name, reference in self.roots.items() if (root := reference()) is not None}
+        now = {id(p) for root in meant.values() for p in root.parameters()}
+        return {p.number for p in self.people if p.registered and p.root in meant and id(p.reference()) not in now}
+
     def shared(self) -> dict[str, tuple[str, ...]]:
         """The modules that stand in several places of their root: first path -> the other ones, root in front."""
         found: dict[str, tuple[str, ...]] = {}

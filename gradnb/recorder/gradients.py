@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from . import packed
 from .readable import parts, readable
 
 if TYPE_CHECKING:
@@ -20,14 +21,17 @@ _PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 @torch.no_grad()
-def norms(tensors: list[torch.Tensor]) -> list[float | None]:
-    """L2 norms, with one transfer per device where torch can fuse them; None where there is no number to read."""
+def norms(tensors: list[torch.Tensor], repeatable: bool = False) -> list[float | None]:
+    """L2 norms, with one transfer per device where torch can fuse them; None where there is no number to read.
+
+    ``repeatable``: the same bits for the same tensor, whatever stands beside it.
+    """
     plain = [i for i, t in enumerate(tensors) if type(t) in _PLAIN and t.layout is torch.strided and t.numel() and readable(t)]
     found: list[float | None] = [None] * len(tensors)
     if plain:
         chosen = tensors if len(plain) == len(tensors) else [tensors[i] for i in plain]
         try:
-            for k, norm in enumerate(_small(chosen) or _read(torch._foreach_norm(chosen))):
+            for k, norm in enumerate((None if repeatable else _small(chosen)) or _read(torch._foreach_norm(chosen))):
                 # a sum of squares underflows or overflows long before the numbers do
                 found[plain[k]] = norm if 0.0 < norm < math.inf or math.isnan(norm) else _norm(tensors[plain[k]])
         except (RuntimeError, NotImplementedError, TypeError):
@@ -38,15 +42,14 @@ def norms(tensors: list[torch.Tensor]) -> list[float | None]:
 
 
 def _small(tensors: list[torch.Tensor]) -> list[float] | None:
-    """Norms of many small tensors by way of one flat copy, which costs a third of a kernel call each; None for large ones."""
+    """Norms where all tensors are small; None where they are large."""
     sizes = [t.numel() for t in tensors]
     first = tensors[0]
     if len(tensors) < 32 or sum(sizes) > _FLAT_LIMIT or 0 in sizes or first.device.type != "cpu" or first.dtype != torch.float32:
         return None
     if any(t.dtype is not torch.float32 or t.device.type != "cpu" for t in tensors):
         return None
-    flat = torch._C._nn.flatten_dense_tensors(tensors).double().square_()  # type: ignore[attr-defined]
-    return torch.segment_reduce(flat, "sum", lengths=torch.tensor(sizes)).sqrt_().tolist()
+    return packed.norms(packed.flat(tensors), tensors).tolist()
 
 
 def _read(scalars: Any) -> list[float]:
@@ -108,7 +111,7 @@ class Gradients:
         self._printed = len(self.recorder.census.people)
         new = [(n, t) for n, t in self.recorder.census.living() if n not in self.prints]
         if new:
-            for (number, _), norm in zip(new, norms([t for _, t in new])):
+            for (number, _), norm in zip(new, norms([t for _, t in new], repeatable=True)):
                 self.prints[number] = norm
 
     def keep_loss(self, event: "RawEvent", loss: torch.Tensor) -> None:
@@ -198,14 +201,21 @@ class Gradients:
             self._after[key] = [(n, r) for n, r in kept if id(census.tensor(n)) not in mine]
 
     def late(self, optimizer: Any, count: int) -> None:
-        """In the counting phase: does a parameter that starved so far get its gradient after all."""
+        """In the counting phase: does a parameter that starved so far get its gradient after all, when its own optimizer steps."""
         if self._hungry is None:
             self._hungry = self._starving()
-        if not self._hungry or (count > 64 and count % 16):
+        if not self._hungry or (count > 64 and count % 17):  # a prime: of optimizers that take turns each has its turn
             return
+        mine = {id(p) for group in optimizer.param_groups for p in group["params"]}
         for number in list(self._hungry):
             tensor = self.recorder.census.tensor(number)
-            if tensor is not None and tensor.grad is not None and tensor.requires_grad and any(bool(t.any()) for t in parts(tensor.grad)):
+            if (
+                tensor is not None
+                and id(tensor) in mine
+                and tensor.grad is not None
+                and tensor.requires_grad
+                and any(bool(t.any()) for t in parts(tensor.grad))
+            ):
                 self._hungry.discard(number)
                 self.fed_late.add(number)
 
@@ -225,7 +235,7 @@ class Gradients:
     def finish(self) -> None:
         """At the end: did parameters move, and the gradients of a backward that no step followed."""
         living = self.recorder.census.living()
-        for (number, _), norm in zip(living, norms([t for _, t in living])):
+        for (number, _), norm in zip(living, norms([t for _, t in living], repeatable=True)):
             first = self.prints.get(number)
             if first is not None and norm is not None:
                 self.moved[number] = not (norm == first or (math.isnan(norm) and math.isnan(first)))

@@ -16,19 +16,20 @@ from .numeric import NonFinite, Profile
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A place in the user's code. ``cell`` is an execution count, ``file`` a path; one of them is None."""
+    """A place in the user's code. ``cell`` is the number of an execution, ``file`` a path; one of them is None."""
 
     cell: int | None
     file: str | None
-    line: int
-    function: str
-    code: str
-    end_line: int | None = None
-    column: int | None = None  # 0-based, of the expression that ran; None where Python does not tell
-    end_column: int | None = None
-    filename: str = ""  # the code object's own file name, by which the source is found again
+    line: int  #: the line, from 1
+    function: str  #: the name of the function it stands in
+    code: str  #: the line's source text, without its indentation
+    end_line: int | None = None  #: the last line of the expression, from 1
+    column: int | None = None  #: from 0, of the expression that ran; None where Python does not tell
+    end_column: int | None = None  #: from 0, the first behind the expression
+    filename: str = ""  #: the code object's own file name, by which the source is found again
 
     def to_dict(self) -> dict:
+        """JSON-ready."""
         return {"cell": self.cell, "file": self.file, "line": self.line, "function": self.function, "code": self.code}
 
     def __str__(self) -> str:
@@ -128,6 +129,7 @@ class Parameter:
     cast: tuple[str, tuple[int, ...]] | None = None  # dtype that Module.to or half() gave it, and where
     fed_late: bool = False  # got its gradient after the fully recorded steps
     alive: bool = True
+    current: bool = True  # False where the variable of its model holds another model by now
     anonymous: bool = False  # an nn.Parameter that no module and no variable holds (any more)
 
 

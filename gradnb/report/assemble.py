@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..recorder.build import build
-from ..recorder.recording import Parameter, Recording
+from ..recorder.recording import Recording
+from .finding import Finding
+from .parts import listed, parts
 from .report import LossRow, ParameterRow, RaisedRow, Report, StepRow
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ def fill(report: Report, recorder: "Recorder", *, models: list[str] | None = Non
     recording = build(recorder)
     reach(recording)
     report.findings = diagnose(recording)
-    report.parameters = rows(recording, models)
+    report.parameters = rows(recording, models, report.findings)
     report.losses = _losses(recording, loss)
     report.steps = [
         StepRow(e.kind, recording.location(e.stack), e.ok)
@@ -51,45 +53,14 @@ def reach(recording: Recording) -> None:
         parameter.reached = bool(found >> number & 1)
 
 
-def rows(recording: Recording, models: list[str] | None) -> list[ParameterRow]:
+def rows(recording: Recording, models: list[str] | None, findings: list[Finding]) -> list[ParameterRow]:
     """The parameter table, in the order the modules define."""
-    copied = _only_copied(recording)
-    used = {p.name for p in recording.parameters if p.value >= 0}
+    part = parts(recording, [name for f in findings if f.severity != "info" for name in f.affected])
     return [
-        ParameterRow(p.name, p.shape, p.dtype, p.device, p.trainable, p.reached, p.gradient, p.grad_norm, p.optimizer, p.moved)
-        for number, p in enumerate(recording.parameters)
-        if p.listed
-        and not _gone(p, number in copied)
-        and not _replaced(p, used)
-        and (not models or p.root in models or p.name.split(".")[0] in models)
+        ParameterRow(p.name, p.shape, p.dtype, p.device, p.trainable, p.reached, p.gradient, p.grad_norm, p.optimizer, p.moved, part[id(p)])
+        for p in listed(recording)
+        if not models or p.root in models or p.name.split(".")[0] in models
     ]
-
-
-def _gone(parameter: Parameter, copied: bool) -> bool:
-    """Of a module that was thrown away unused: built to count its parameters, copied from, or replaced before the training."""
-    return parameter.anonymous and not parameter.alive and (copied or not parameter.reached) and parameter.optimizer is None
-
-
-def _replaced(parameter: Parameter, used: set[str]) -> bool:
-    """Of the model that an earlier run of this cell built: its name means another one now. A traceback, an output or the variable of a
-    loop over its parameters may keep it alive."""
-    if parameter.value >= 0 or parameter.optimizer is not None:
-        return False
-    loose = parameter.anonymous or not parameter.registered and not parameter.trainable
-    return loose or not parameter.alive or parameter.name in used
-
-
-def _only_copied(recording: Recording) -> set[int]:
-    """The parameters that nothing but a deepcopy read, as those of a layer that a stack of layers is cloned from."""
-    copied: set[int] = set()
-    used: set[int] = set()
-    for op in recording.ops:
-        numbers = {recording.values[v].parameter for v in op.inputs} - {-1}
-        if op.name == "deepcopy":
-            copied |= numbers
-        elif op.kind not in ("inplace", "leaf"):
-            used |= numbers
-    return copied - used
 
 
 def _losses(recording: Recording, only: str | None) -> list[LossRow]:

@@ -13,10 +13,11 @@ SEVERITIES = ("error", "warning", "info")
 class Related:
     """A second place that belongs to a finding, with a word on what happens there."""
 
-    location: Location
-    note: str
+    location: Location  #: the line
+    note: str  #: what happens there
 
     def to_dict(self) -> dict:
+        """JSON-ready."""
         return {"location": self.location.to_dict(), "note": self.note}
 
 
@@ -24,15 +25,15 @@ class Related:
 class Hop:
     """One step on the way of the data from a parameter to the loss."""
 
-    label: str  # "encoder.0.weight", "linear", "detach", "loss"
-    kind: str  # "parameter" | "op" | "loss"
-    location: Location | None
-    dtype: str
-    shape: tuple[int, ...] | None
-    requires_grad: bool
-    grad_mode: str  # "on" | "off" | "inference"
-    state: str  # "flowing" | "lost" (the break) | "after" (data goes on, gradient does not)
-    module: str | None = None
+    label: str  #: "encoder.0.weight", "linear", "detach", "loss"
+    kind: str  #: "parameter" | "op" | "loss"
+    location: Location | None  #: the line that ran
+    dtype: str  #: of the tensor that comes out
+    shape: tuple[int, ...] | None  #: the shape of the tensor that comes out; None where it is no tensor
+    requires_grad: bool  #: of the tensor that comes out
+    grad_mode: str  #: "on" | "off" | "inference"
+    state: str  #: "flowing" | "lost" (the break) | "after" (data goes on, gradient does not)
+    module: str | None = None  #: the path of the module that it belongs to
 
 
 @dataclass(slots=True)
@@ -43,19 +44,20 @@ class Finding:
     first affected parameter to the loss, empty where the cause has none.
     """
 
-    cause: str
-    severity: str
-    title: str
-    explanation: str
-    fix: str
+    cause: str  #: the stable name; ``gradnb.explain`` tells about it
+    severity: str  #: "error" | "warning" | "info"
+    title: str  #: one line: what is wrong, and for which parameters
+    explanation: str  #: why
+    fix: str  #: what repairs it
     location: Location | None
-    related: list[Related] = field(default_factory=list)
-    affected: list[str] = field(default_factory=list)
+    related: list[Related] = field(default_factory=list)  #: further places
+    affected: list[str] = field(default_factory=list)  #: names of the parameters
     path: list[Hop] = field(default_factory=list)
-    rank: float = 0.0  # the higher, the closer to the root; orders findings of one severity
-    proof: dict | None = None  # {"proven": True | False | None, "text": …}, only where --prove asked for it
+    rank: float = 0.0  #: no unit: the higher this number, the closer to the root; orders findings of one severity
+    proof: dict | None = None  #: {"proven": True | False | None, "text": …}, only where --prove asked for it
 
     def to_dict(self) -> dict:
+        """JSON-ready."""
         found = {
             "cause": self.cause,
             "severity": self.severity,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from .finding import Hop
 from .report import ParameterRow
-from .words import clean, count, state
+from .words import CALM, clean, count, state
 
 
 @dataclass(slots=True)
@@ -25,7 +25,12 @@ class Group:
 
     @property
     def fine(self) -> bool:
-        return not self.starved and self.state in ("ok", "frozen")
+        return not self.starved and self.state in CALM
+
+    @property
+    def unwanted(self) -> bool:
+        """It has no gradient, and nothing here waits for one."""
+        return not self.starved and self.state != "ok" and (self.state in CALM or self.state.endswith("unused"))
 
     def brief(self, limit: int = 60) -> str:
         """``blocks.0.graph.theta (weight, bias)``, ``head.weight``, ``encoder.* (12 parameters)``."""
@@ -74,7 +79,7 @@ def table(rows: Sequence[ParameterRow], starved: set[str], limit: int = 24, sing
     def signature(row: ParameterRow) -> str:
         return f"{state(row)}|{row.optimizer}|{row.moved}|{row.name in starved}|{row.name if single else ''}"
 
-    bad = [row for row in rows if row.name in starved or state(row) not in ("ok", "frozen")]
+    bad = [row for row in rows if row.name in starved or state(row) not in CALM]
     bad_names = {row.name for row in bad}
     good = [row for row in rows if row.name not in bad_names]
     faulty = _fold([(row.name, signature(row)) for row in bad], everything, max(2, limit * 2 // 3 if good else limit))

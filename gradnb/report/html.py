@@ -206,7 +206,7 @@ def _parameters(report: Report, limits: Limits) -> str:
     rows = []
     for group in groups:
         first = group.rows[0]
-        kind = ' class="gradnb-bad"' if not group.fine else ' class="gradnb-dim"' if group.state == "frozen" else ""
+        kind = ' class="gradnb-bad"' if not group.fine else ' class="gradnb-dim"' if group.state != "ok" else ""
         cells = [
             _cell("✗" if group.starved else "" if group.fine else "!"),
             _cell(words.clean(group.label, 60) or "(top level)", "gradnb-c"),

@@ -64,8 +64,7 @@ def _row(axes: Axes, place: int, group: fold.Group) -> None:
         if len(values) > 1:
             axes.plot([values[0]], [place], marker="|", color="white", markersize=9)
         return
-    unwanted = group.state == "frozen" or (group.state.endswith("unused") and not group.starved)
-    marker, colour = ("_", GREY) if unwanted else ("x", VERMILLION)
+    marker, colour = ("_", GREY) if group.unwanted else ("x", VERMILLION)
     across = axes.get_yaxis_transform()  # x as a share of the axes: there is no norm to place it by
     axes.plot([0.012], [place], marker=marker, color=colour, markersize=6, markeredgewidth=2, transform=across, clip_on=False)
     axes.text(0.03, place, _plain(group.state), transform=across, va="center", fontsize=8)

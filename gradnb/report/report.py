@@ -11,6 +11,7 @@ from ..errors import UsageError
 from ..recorder.recording import Location, Recording
 from .files import write
 from .finding import Finding
+from .parts import TRAINED
 
 if TYPE_CHECKING:
     import weakref
@@ -28,18 +29,20 @@ def _finite(number: float | None) -> float | None:
 class ParameterRow:
     """One line of the parameter table. ``grad_norm`` is the L2 norm of the last gradient seen."""
 
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    device: str
-    trainable: bool
-    reached: bool
-    gradient: str  # "ok" | "none" | "zero" | "nan" | "inf"
+    name: str  #: the path in its module
+    shape: tuple[int, ...]  #: its shape
+    dtype: str  #: such as "float32"
+    device: str  #: such as "cuda:0"
+    trainable: bool  #: requires_grad
+    reached: bool  #: does a loss depend on it, through data; its gradient may be lost on the way all the same
+    gradient: str  #: "ok" | "none" | "zero" | "nan" | "inf"
     grad_norm: float | None
-    optimizer: int | None
-    moved: bool | None
+    optimizer: int | None  #: the index in ``Report.optimizers``; None where no optimizer holds it
+    moved: bool | None  #: is it another one at the end than at the beginning; None where it was not there at both
+    part: str = TRAINED  #: in what this cell trains; one of parts.py
 
     def to_dict(self) -> dict:
+        """JSON-ready."""
         return {
             "name": self.name,
             "shape": list(self.shape),
@@ -56,12 +59,15 @@ class ParameterRow:
 
 @dataclass(slots=True)
 class LossRow:
-    name: str
-    value: float | None
-    location: Location | None
-    has_grad_fn: bool
+    """A loss as it was when backward was called on it."""
+
+    name: str  #: its source text
+    value: float | None  #: of the loss, in its own unit
+    location: Location | None  #: the line that called backward
+    has_grad_fn: bool  #: False: it has no history at all
 
     def to_dict(self) -> dict:
+        """JSON-ready."""
         return {
             "name": self.name,
             "value": _finite(self.value),
@@ -72,21 +78,27 @@ class LossRow:
 
 @dataclass(slots=True)
 class StepRow:
-    kind: str  # "backward" | "step" | "zero_grad" | "scale" | "unscale" | "update" | "clip"
-    location: Location | None
-    ok: bool
+    """One call of the training loop's."""
+
+    kind: str  #: "backward" | "step" | "zero_grad" | "scale" | "unscale" | "update" | "clip"
+    location: Location | None  #: the line of the call
+    ok: bool  #: False where it raised
 
     def to_dict(self) -> dict:
+        """JSON-ready."""
         return {"kind": self.kind, "location": self.location.to_dict() if self.location else None, "ok": self.ok}
 
 
 @dataclass(slots=True)
 class RaisedRow:
-    type: str
-    message: str
-    location: Location | None
+    """The error that ended the block."""
+
+    type: str  #: the name of its class
+    message: str  #: what it says
+    location: Location | None  #: the user's line that raised it
 
     def to_dict(self) -> dict:
+        """JSON-ready."""
         return {
             "type": self.type,
             "message": self.message,
@@ -102,20 +114,20 @@ class Report:
     ``optimizers`` are labels such as ``"opt (Adam)"``; a parameter row names one by its index.
     """
 
-    findings: list[Finding] = field(default_factory=list)
-    parameters: list[ParameterRow] = field(default_factory=list)
-    losses: list[LossRow] = field(default_factory=list)
-    steps: list[StepRow] = field(default_factory=list)
-    raised: RaisedRow | None = None
-    environment: dict[str, Any] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)  #: the causes, the worst first, the root before its echo
+    parameters: list[ParameterRow] = field(default_factory=list)  #: one for each parameter of the modules that took part
+    losses: list[LossRow] = field(default_factory=list)  #: one for each call of backward
+    steps: list[StepRow] = field(default_factory=list)  #: the calls of the training loop, in their order
+    raised: RaisedRow | None = None  #: the error that ended the block
+    environment: dict[str, Any] = field(default_factory=dict)  #: versions of Python, torch, IPython and gradnb, and the device
     optimizers: list[str] = field(default_factory=list)
-    sources: dict[str, str] = field(default_factory=dict)  # Location.filename -> source text, for context lines
-    notes: list[str] = field(default_factory=list)
-    show_graph: bool = True
-    recording: Recording | None = field(default=None, repr=False, compare=False)  # what the graph is built from
-    alive: "list[weakref.ref[Any]]" = field(default_factory=list, repr=False, compare=False)  # the losses, while the user keeps them
+    sources: dict[str, str] = field(default_factory=dict)  #: source text by ``Location.filename``, for context lines
+    notes: list[str] = field(default_factory=list)  #: what else the reader should know
+    show_graph: bool = True  #: does the html form draw the graph
+    recording: Recording | None = field(default=None, repr=False, compare=False)  #: what the graph is built from
+    alive: "list[weakref.ref[Any]]" = field(default_factory=list, repr=False, compare=False)  #: the losses, while the user keeps them
 
-    drawings: dict[int, str] = field(default_factory=dict, repr=False, compare=False)  # SVG of the graph by its number of boxes
+    drawings: dict[int, str] = field(default_factory=dict, repr=False, compare=False)  #: SVG of the graph by its number of boxes
 
     def __getstate__(self) -> dict[str, Any]:
         """What is copied or pickled: not the weak references, nor what can be worked out again."""
@@ -171,7 +183,10 @@ class Report:
         return self.graph.explore()
 
     def to_html(self, file: str | None = None) -> str:
-        """One self-contained page with the report and the interactive graph; written to ``file`` where one is given."""
+        """One self-contained page with the report and the interactive graph; written to ``file`` where one is given.
+
+        Raises UsageError where the file cannot be written.
+        """
         from ..graph.explore.page import of_report
 
         text = of_report(self)

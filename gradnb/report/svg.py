@@ -175,8 +175,7 @@ def _bar(group: fold.Group, top: float, left: float, position: Callable[[float],
             yield f'<rect x="{begin:.0f}" y="{top + 3:g}" width="{end - begin:.0f}" height="12" rx="2" fill="#fff" fill-opacity=".35"/>'
         yield _text(end + 6, top + 13, words.norm(values[-1]), 11)
     else:
-        unwanted = group.state == "frozen" or (group.state.endswith("unused") and not group.starved)
-        sign, colour = ("–", GREY) if unwanted else ("✗" if group.starved else "!", VERMILLION)
+        sign, colour = ("–", GREY) if group.unwanted else ("✗" if group.starved else "!", VERMILLION)
         yield _text(left + 4, top + 13, sign, 13, bold=True, colour=colour)
         yield _text(left + 20, top + 13, group.state + (" (lost)" if group.starved and group.state == "no gradient" else ""), 11.5)
     yield "</g>"

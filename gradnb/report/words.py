@@ -8,9 +8,12 @@ from pathlib import PurePath
 
 from ..recorder.recording import Location
 from .finding import SEVERITIES, Finding, Related
+from .parts import APART, TRAINED, WRITTEN
 from .report import ParameterRow, Report
 
 STATES = {"ok": "ok", "none": "no gradient", "zero": "only zeros", "nan": "NaN", "inf": "Inf"}
+OF_PART = {APART: "not trained here", WRITTEN: "written, no gradient"}
+CALM = ("ok", "frozen", *OF_PART.values())  # states that need no look
 
 
 def clean(text: object, limit: int | None = None) -> str:
@@ -111,6 +114,8 @@ def state(row: ParameterRow) -> str:
     """The state of a parameter's gradient in one or two words."""
     if not row.trainable:
         return "frozen"
+    if row.part in OF_PART:
+        return OF_PART[row.part]
     if row.gradient == "none" and not row.reached:
         return "no gradient, unused"
     return STATES.get(row.gradient, clean(row.gradient, 20))
@@ -162,7 +167,7 @@ def verdict(report: Report) -> str:
 def _consequence(report: Report, findings: Sequence[Finding]) -> str:
     affected = {name for f in findings for name in f.affected}
     rows = [row for row in report.parameters if row.name in affected]
-    total = sum(1 for row in report.parameters if row.trainable or row.name in affected)
+    total = sum(1 for row in report.parameters if _counts(row) or row.name in affected)
     parts: list[str] = []
     for states, words in ((("none",), "no gradient"), (("zero",), "only zeros"), (("nan", "inf"), "NaN or Inf")):
         number = sum(1 for row in rows if row.gradient in states)
@@ -174,8 +179,12 @@ def _consequence(report: Report, findings: Sequence[Finding]) -> str:
     return ", ".join(parts) or clean(findings[0].title, 160).rstrip(".")
 
 
+def _counts(row: ParameterRow) -> bool:
+    return row.trainable and row.part == TRAINED
+
+
 def _healthy(report: Report) -> str:
-    trainable = [row for row in report.parameters if row.trainable]
+    trainable = [row for row in report.parameters if _counts(row)]
     steps = sum(1 for step in report.steps if step.kind == "step")
     recorded = f"{count(steps, 'step')} recorded" if steps else "no optimizer step recorded"
     remarks = len(report.findings)
@@ -186,7 +195,8 @@ def _healthy(report: Report) -> str:
         return f"no trainable parameter took part ({recorded}){more}"
     fed = sum(1 for row in trainable if row.gradient == "ok")
     if fed == len(trainable):
-        return f"every trainable parameter gets a gradient ({count(fed, 'parameter')}, {recorded}){more}"
+        every = "trainable parameter" if len(trainable) == sum(row.trainable for row in report.parameters) else "parameter trained here"
+        return f"every {every} gets a gradient ({count(fed, 'parameter')}, {recorded}){more}"
     verb = "gets" if fed == 1 else "get"
     return f"no fault found; {fed} of {count(len(trainable), 'trainable parameter')} {verb} a gradient ({recorded}){more}"
 

@@ -274,6 +274,7 @@ def test_the_training_goes_on_when_the_disk_fails_and_the_failure_is_told(tmp_pa
     for step, (_, batch) in enumerate(ckpt.loop(batches(), epochs=1), 1):
         training.step(batch)
         if step == 4:
+            ckpt._keeper.writer.wait()
             monkeypatch.setattr(ckpt._keeper.folder, "write", refuse)
         if step == 8:
             monkeypatch.undo()
@@ -281,6 +282,55 @@ def test_the_training_goes_on_when_the_disk_fails_and_the_failure_is_told(tmp_pa
     said = capsys.readouterr().out
     assert "the checkpoint of step 4 was not written: the disk is full" in said
     assert ckpt.latest().step == 10
+
+
+@pytest.mark.parametrize("where", ["disk", "state"])
+def test_saves_that_fail_again_and_again_are_told_at_growing_distances(tmp_path, capsys, monkeypatch, where):
+    training = Training()
+    ckpt = training.ckpt(tmp_path / "run", every=1)
+    room = iter(range(100))
+
+    def refuse(*args: object, **options: object) -> None:
+        raise WriteError(f"the disk is full: 3 MB are needed, {next(room)} kB are free")
+
+    for step, (_, batch) in enumerate(ckpt.loop(batches(), epochs=4), 1):
+        training.step(batch)
+        if step == 4:
+            ckpt._keeper.writer.wait()
+            monkeypatch.setattr(*((ckpt._keeper.folder, "write") if where == "disk" else (ckpt._keeper.tracked, "save")), refuse)
+        if step == 30:
+            ckpt._keeper.writer.wait()
+            monkeypatch.undo()
+    lines = [line for line in capsys.readouterr().out.splitlines() if "the disk is full" in line]
+    assert len(lines) == 3, lines  # the 1st, the 4th and the 16th of 26
+    assert "step 4 " in lines[0] and "in a row" not in lines[0] and lines[1].endswith("(4 in a row)") and lines[2].endswith("(16 in a row)")
+
+
+def test_when_saving_works_again_it_is_told_once(tmp_path, capsys, monkeypatch):
+    training = Training()
+    ckpt = training.ckpt(tmp_path / "run", every=1)
+    for step, (_, batch) in enumerate(ckpt.loop(batches(), epochs=2), 1):
+        training.step(batch)
+        if step == 2:
+            ckpt._keeper.writer.wait()
+            monkeypatch.setattr(ckpt._keeper.tracked, "save", lambda: 1 / 0)
+        if step == 8:
+            monkeypatch.undo()
+    said = capsys.readouterr().out
+    assert said.count("saving works again, after 6 saves that failed") == 1 and "20 steps done; saved as" in said
+
+
+def test_a_run_whose_last_saves_fail_says_which_checkpoint_is_the_newest(tmp_path, capsys, monkeypatch):
+    training = Training()
+    ckpt = training.ckpt(tmp_path / "run", every=1)
+    for step, (_, batch) in enumerate(ckpt.loop(batches(), epochs=1), 1):
+        training.step(batch)
+        if step == 4:
+            ckpt._keeper.writer.wait()
+            monkeypatch.setattr(ckpt._keeper.tracked, "save", lambda: 1 / 0)
+    said = capsys.readouterr().out
+    assert "step 10 could not be saved: division by zero (8 in a row)" in said  # with the save at the end; the last failure is always told
+    assert "10 steps done; the newest checkpoint is 000003, step 3, in" in said
 
 
 def test_flush_raises_where_the_newest_state_is_not_on_the_disk(tmp_path, monkeypatch):

@@ -280,6 +280,39 @@ def test_another_kind_of_failure_is_told_too(run: Run, store: Store) -> None:
     assert run.mirror.flush(10) == "" and store.good() == [1]
 
 
+def test_what_to_do_is_told_once_and_what_is_wrong_every_time_somebody_asks(run: Run, store: Store) -> None:
+    store.error = RemoteError("store: not mounted.", todo="Mount it.")
+    run.save(1)
+    assert wait_until(lambda: bool(run.said))
+    assert run.said[0].startswith("store: not mounted. Mount it. Training goes on;")
+    assert "(store: not mounted)" in run.mirror.flush(0) and "(store: not mounted)" in run.mirror.status()
+    run.mirror.close(0.1)
+    assert "(store: not mounted)" in run.said[-1] and "Mount it" not in run.said[-1]
+    store.error = None
+
+
+def test_a_store_that_a_resume_could_not_ask_is_not_explained_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    drive = tmp_path / "drive"
+    (drive / "MyDrive").mkdir(parents=True)
+
+    def run() -> Checkpointer:
+        ckpt = Checkpointer(DriveMount("MyDrive/run", drive), local=tmp_path / "here", every=1)
+        ckpt.track(model=torch.nn.Linear(2, 2))
+        for _ in ckpt.loop([1, 2], epochs=2):
+            pass
+        return ckpt
+
+    run().close(5)
+    (drive / "MyDrive").rename(drive / "gone")
+    capsys.readouterr()
+    ckpt = run()
+    ckpt.save()
+    assert not ckpt.flush(5)
+    ckpt.close(0.1)
+    said = capsys.readouterr().out
+    assert said.count("restart the runtime") == 1 and said.count("Drive is not mounted") >= 3, said
+
+
 def test_flush_tries_at_once_and_says_what_is_missing_when_time_is_up(tmp_path: Path, store: Store) -> None:
     run = Run(tmp_path / "here", store, first=600, longest=600)
     store.error = RemoteError("no answer.")

@@ -512,3 +512,10 @@ def test_an_error_after_the_recorded_steps_asks_for_more_of_them():
                 loss.backward()  # <- here
         """
     assert "--steps" in assert_named("second-backward", body, "late").fix
+
+
+def test_the_tensor_to_detach_is_called_what_the_line_calls_it():
+    body = AGAIN["the side branch of a helper that should have detached"]
+    assert "Pass `h` with `.detach()`" in assert_named("second-backward", body, "branch").fix
+    body = AGAIN["a discriminator's loss that goes on into the generator"]
+    assert "Pass `fake` with `.detach()`" in assert_named("second-backward", body, "branch").fix

@@ -24,6 +24,48 @@ BROKEN = {
             og.step()
         """,
     ),
+    "a gradient of another optimizer's loss that is cleared feeds nobody, and a sample that a policy learns from is no cut": (
+        "no-grad",
+        """
+        lm, policy, agent = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+        opt, popt = torch.optim.Adam([*lm.parameters(), *agent.parameters()]), torch.optim.Adam(policy.parameters())
+        @torch.no_grad()  # <- here
+        def apply(prompt, action):
+            return prompt + 0.1 * action
+        for _ in range(9):
+            prompt = lm(x)
+            choice = torch.distributions.Normal(policy(prompt), 1.0)
+            action = choice.sample()
+            loss = F.mse_loss(agent(apply(prompt, action)), y)
+            popt.zero_grad(); (-choice.log_prob(action).sum(1) * torch.randn(8)).mean().backward(); popt.step()
+            opt.zero_grad(); loss.backward(); opt.step()
+        """,
+    ),
+    "a reward of zero is no fault of the sample": (
+        "zero-gradient",
+        """
+        policy, agent = nn.Linear(4, 4), nn.Linear(4, 2)
+        opt, popt = torch.optim.Adam(agent.parameters()), torch.optim.Adam(policy.parameters())
+        for _ in range(3):
+            choice = torch.distributions.Normal(policy(x), 1.0)
+            action = choice.sample()
+            opt.zero_grad(); F.mse_loss(agent(x + action), y).backward(); opt.step()
+            rl_loss = -(choice.log_prob(action).sum(1) * torch.zeros(8)).mean()  # <- here
+            popt.zero_grad(); rl_loss.backward(); popt.step()
+        """,
+    ),
+    "class indices made floats broadcast in silence where the batch is as large as the classes are many": (
+        "dtype",
+        """
+        net = nn.Conv2d(1, 8, 1)
+        opt = torch.optim.SGD(net.parameters(), lr=0.1)
+        grid, out = torch.randn(8, 1, 5, 5), torch.randint(0, 8, (8, 5, 5))
+        for _ in range(2):
+            target = out.float()  # <- here
+            loss = F.kl_div(net(grid).log_softmax(1), target, reduction="batchmean")
+            opt.zero_grad(); loss.backward(); opt.step()
+        """,
+    ),
     "a write through data is a cut although the memory is shared": (
         "data",
         """
@@ -263,3 +305,26 @@ def test_of_two_argmax_in_one_line_the_one_that_had_a_gradient_to_lose_is_named(
     )
     assert [(f.cause, f.location.line) for f in report.findings] == [("nondifferentiable", marked[0])]
     assert report.findings[0].title.startswith("`after.argmax(1)`")
+
+
+def test_a_single_parameter_that_is_not_used_is_named_once_in_each_part_of_its_finding():
+    for use, said in (("pass", "takes no part in the loss"), ("y = self.body(x) * self.scale", "what is computed from")):
+        report, _, _ = check(
+            f"""
+            class Net(nn.Module):
+                def __init__(self):
+                    super().__init__()
+                    self.body, self.scale = nn.Linear(4, 2), nn.Parameter(torch.ones(2))
+                def forward(self, x):
+                    {use}
+                    return self.body(x)
+            net = Net()
+            opt = torch.optim.SGD(net.parameters(), lr=0.1)
+            for _ in range(2):
+                opt.zero_grad(); net(x).sum().backward(); opt.step()
+            """,
+            "single",
+        )
+        (finding,) = report.findings
+        assert finding.cause == "unused" and said in finding.title and finding.title.count("`scale`") == 1
+        assert "`scale`" not in finding.explanation and "called" not in finding.title + finding.fix and "layer" not in finding.fix

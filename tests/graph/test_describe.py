@@ -109,3 +109,13 @@ def text_lines(graph: Graph) -> list[str]:
 def test_every_line_is_of_readable_length(blocks: int) -> None:
     s = tower(blocks)
     assert all(len(line) < 140 for line in text(s.graph, fold(s.graph)).splitlines())
+
+
+def test_a_name_that_holds_an_escape_or_a_line_break_does_not_reach_the_terminal() -> None:
+    s = Sketch(net="Linear")
+    x = s.op("linear", s.input("x\nfake: all is well"), module="net", name="a\x1b[31mred")
+    s.mark(x, "lost", "line 3: \x1b[2Jdetach")
+    s.loss(x)
+    tree = fold(s.graph)
+    said = text(s.graph, tree) + sentence(s.graph, tree)
+    assert "\x1b" not in said and "\nfake" not in said and "x fake: all is well" in said

@@ -107,6 +107,44 @@ def test_depth_opens_exactly_so_many_levels() -> None:
     assert all(b.open for b in everything.boxes if b.children)
 
 
+def test_depth_counts_rounds_and_repeats_so_that_the_functions_in_them_stay_closed() -> None:
+    s = Sketch()
+    x = s.input("x")
+    for i in range(60):
+        for j in range(3):
+            x = s.op(f"op{j}", x, line=2, calls=(("helper", 10 + i),))
+        x = s.op("add" if i % 2 else "mul", x)
+    s.loss(x)
+    one, two = fold(s.graph, depth=1), fold(s.graph, depth=2)
+    assert any(b.kind == "function" for b in one.boxes) and any(b.kind in ("repeat", "lines") for b in one.boxes)
+    for tree, depth in ((one, 1), (two, 2)):
+        for box_ in tree.boxes[1:]:
+            above, at = 0, box_.parent
+            while at > 0:
+                above, at = above + 1, tree.boxes[at].parent
+            assert not box_.open or above < depth
+
+
+@pytest.mark.parametrize("marked", [None, 7])
+def test_of_many_places_that_one_name_means_as_many_are_open_as_can_be_taken_in(marked: int | None) -> None:
+    s = Sketch(net="Net", net__h="ModuleList")
+    x = s.input("x")
+    for i in range(8):
+        s.graph.classes[f"net.h.{i}"] = "Block"
+        for j in range(12):
+            s.graph.classes[f"net.h.{i}.l{j}"] = "Linear"
+            x = s.layer(f"net.h.{i}.l{j}", x, f"kind{i}{j}", state="frozen" if i != marked else "flows")
+        if i == marked:
+            x = s.op("detach", x, module=f"net.h.{i}")
+            s.mark(x, "lost", "line 3: .detach()")
+    s.loss(x)
+    tree = fold(s.graph, focus="h")
+    opened = [b.label for b in tree.boxes if b.parent == 0 and b.open]
+    assert place(s.graph, tree).h <= 1800 and len(labels(tree)) >= 9
+    assert opened and ("h.7" in opened if marked else opened[0] == "h.0") and len(opened) < 8
+    check_tree(s.graph, fold(s.graph, focus="h"))
+
+
 @pytest.mark.parametrize("name", ["h.3", "net.h.3"])
 def test_focus_shows_a_module_open_among_its_neighbours_and_counts_the_rest(name: str) -> None:
     s = tower(12)

@@ -198,6 +198,28 @@ def loss_without_metric(watch: Watch, steps: int = 300) -> Any:
     return monitor
 
 
+def loss_of_the_wrong_sign(watch: Watch, steps: int = 300) -> Any:
+    """A log-likelihood is minimised: the loss falls, and with it the accuracy of a model that knew something."""
+    x, y = blobs()
+    model = mlp(16, 32, 4)
+    for _ in range(60):  # it starts from a model that knows something
+        step = torch.optim.SGD(model.parameters(), lr=0.2)
+        step.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        step.step()
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-4)
+    monitor = watch(model, optimizer)
+    for _ in range(steps):
+        rows = torch.randint(len(x), (32,))
+        out = model(x[rows])
+        loss = 10 - F.cross_entropy(out, y[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        monitor.log(loss=loss.item(), accuracy=accuracy(out, y[rows]))
+    return monitor
+
+
 def shuffled_labels(watch: Watch, steps: int = 300) -> Any:
     """The labels belong to other rows: the training loss falls by heart, the validation accuracy stays at chance."""
     x, y = blobs(256)

@@ -35,6 +35,7 @@ BUGS = [
     (broken.clipped_to_nothing, "always-clipping", "to 1.00e-03", ()),
     (broken.momentum_swings, "loss-oscillating", "gets nowhere", ("update-too-large",)),
     (broken.loss_without_metric, "loss-without-metric", "`accuracy` stayed at", ()),
+    (broken.loss_of_the_wrong_sign, "loss-without-metric", "`accuracy` got worse", ()),
     (broken.shuffled_labels, "loss-without-metric", "`val_accuracy` stayed at", ()),
     (broken.shut_gate, "gate-never-fired", "`memory` was asked 200 times", ()),
     (broken.negative_reward, "reward-negative", "does not rise", ()),

@@ -118,6 +118,48 @@ def test_the_field_report_is_recognised_eight_to_seven_and_a_half_at_zero_percen
     assert cleared(story.steps(200, loss=7.0, accuracy=lambda t: 0.002 * (t - 200)))
 
 
+FALLS = {"loss": lambda t: 2.0 - t / 300}
+
+
+def test_a_metric_that_gets_worse_as_the_loss_falls_is_named_with_both_ends() -> None:
+    story = Story("loss-without-metric").steps(300, **FALLS, accuracy=lambda t: 0.8 - t / 500 + 0.05 * noise(t))
+    (flag,) = story.active
+    assert "`accuracy` got worse, from 0.7" in flag.text and "sign" in flag.advice and "stretches" in flag.threshold
+    assert Story("loss-without-metric").steps(150, **FALLS, perplexity=lambda t: 20 + t / 4 + noise(t)).active
+    assert Story("loss-without-metric").steps(300, **FALLS, fid_score=lambda t: 20 + t / 4 + noise(t)).active
+    assert cleared(story.steps(900, loss=1.0, accuracy=lambda t: min(1.0, 0.2 + (t - 300) / 100)))
+
+
+def test_a_metric_that_falls_is_no_sign_where_its_direction_is_unknown_or_another_one_rises() -> None:
+    def falls(t: int) -> float:
+        return 0.8 - t / 500
+
+    def silent(**logged: object) -> bool:
+        return not Story("loss-without-metric").steps(300, **{**FALLS, **logged}).flags
+
+    assert silent(temperature=falls) and silent(entropy=falls) and silent(fid_score=falls) and silent(error=falls)
+    assert silent(precision=falls) and silent(accuracy=falls, recall_f1=lambda t: 0.2 + t / 500)  # classes that are weighed
+    assert silent(val_accuracy=falls) and silent(d_accuracy=falls) and silent(domain_accuracy=falls)  # other data; an opponent
+    assert silent(accuracy=falls, d_loss=lambda t: 1 + t / 300)  # a game of two
+    assert silent(accuracy=falls, loss=lambda t: 1 + t / 300)
+
+
+def test_a_metric_that_dips_swings_or_loses_little_is_no_sign() -> None:
+    def silent(**logged: object) -> bool:
+        return not any("worse" in flag.text for flag in Story("loss-without-metric").steps(300, **{**FALLS, **logged}).active)
+
+    assert silent(accuracy=lambda t: 0.95 - t / 3000 + 0.02 * noise(t))  # less than a fifth
+    assert silent(accuracy=lambda t: 0.8 - 0.3 * math.sin(t / 60))  # down and up again
+    assert silent(accuracy=lambda t: 0.6 + 0.2 * noise(t) + 0.3 * math.sin(t / 20))
+    assert silent(accuracy=lambda t: 0.8 if t < 250 else 0.3)  # one break at the end
+
+
+def test_a_reward_that_falls_is_given_twice_the_steps() -> None:
+    falls = {"loss": lambda t: 2.0 - t / 300, "reward": lambda t: 10 - t / 20 + 0.5 * noise(t)}
+    assert not Story("loss-without-metric").steps(170, **falls).flags
+    assert "`reward` got worse" in Story("loss-without-metric").steps(300, **falls).active[0].text
+
+
 def test_a_reward_below_zero_is_named_unless_it_rises() -> None:
     low = {"reward": lambda t: -1 + 0.5 * noise(t)}
     assert not Story("reward-negative").steps(199, **low).signs()

@@ -8,7 +8,7 @@ from torch import nn
 from witness import grads, norm, same
 
 import gradnb
-from gradnb.monitor.packed import SMALL
+from gradnb.recorder.packed import SMALL
 
 
 def layers(*sizes: int) -> nn.Module:

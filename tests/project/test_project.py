@@ -71,7 +71,7 @@ def test_the_readme_names_both_commands_and_every_cause() -> None:
 
 
 def test_the_scripts_can_be_run() -> None:
-    for script in (".ci/run", "binder/postBuild", "scripts/make_venv.sh", "scripts/system_packages.sh"):
+    for script in (".ci/run", "scripts/make_venv.sh", "scripts/system_packages.sh"):
         path = ROOT / script
         assert path.read_text().startswith("#!/usr/bin/env bash\n")
         assert "set -euo pipefail" in path.read_text()

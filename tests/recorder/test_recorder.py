@@ -206,3 +206,19 @@ def test_a_fault_of_gradnbs_own_never_reaches_the_block(monkeypatch):
         train(model)
     assert not torch.equal(before, model.weight)
     assert any("internal problem" in note and "ZeroDivisionError" in note for note in report.notes)
+
+
+def test_a_parameter_that_stood_still_did_not_move_though_many_others_came_later():
+    torch.manual_seed(0)
+    model = nn.Linear(8, 8)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gradnb.check() as report:
+        for _ in range(2):
+            with torch.no_grad():
+                out = model(torch.ones(2, 8))
+            out.sum().requires_grad_().backward()
+            optimizer.step()
+        late = nn.Sequential(*[nn.Linear(2, 2) for _ in range(20)])  # so many that their norms are computed in another way
+        late(torch.ones(1, 2))
+    assert [p.moved for p in report.recording.parameters][:2] == [False, False]
+    assert "no-grad" in [finding.cause for finding in report.findings]

@@ -10,7 +10,7 @@ from ..cuts import graph_of, loss_text
 from ..graph import Cone
 from ..lead import Lead
 from ..places import locate
-from ..rounds import held
+from ..rounds import held, meant_for
 from .carried import Kept, kept
 from .history import RANK, Crossing, apart, crossing, failed, history, keeps, late, relate, shared
 from .sources import behind
@@ -72,7 +72,7 @@ def _place(recording: Recording, event: Event, found: Crossing) -> Place:
         return Place("loss" if found.op < 0 else "carried", where.location if where else recording.location(producer), _called(where))
     branch = _branch(recording, event, found)
     if branch is not None:
-        return Place("branch", branch, _producer_name(recording, event, found))
+        return Place("branch", branch, _taken_in(recording, branch, _producer_name(recording, event, found)))
     if _moved_between(recording, event, found):
         where = kept(recording, producer, used, earlier.stack, event.stack)
         return Place("recompute", where.location if where else recording.location(producer), _called(where))
@@ -87,6 +87,18 @@ def _producer_name(recording: Recording, event: Event, found: Crossing) -> str:
     producer = recording.ops[recording.values[found.value].op].stack
     used = recording.ops[found.op].stack if found.op >= 0 else event.stack
     return _called(kept(recording, producer, used, found.freed_by.stack, event.stack))
+
+
+def _taken_in(recording: Recording, location: Location, guess: str) -> str:
+    """What the expression at a place calls the tensor that it takes in: a call's only argument, else the guess where it stands there."""
+    found = graph_of(recording).slicer.at(location)
+    if found is None:
+        return guess
+    call = found[2] if isinstance(found[2], ast.Call) else None
+    operands = [*call.args, *(k.value for k in call.keywords)] if call is not None else [found[2]]
+    if call is not None and len(operands) == 1 and isinstance(operands[0], (ast.Name, ast.Attribute, ast.Subscript)):
+        return ast.unparse(operands[0])
+    return guess if guess in {ast.unparse(n) for operand in operands for n in ast.walk(operand)} else ""
 
 
 def deciding(recording: Recording, stack: tuple[int, ...], keyword: str) -> Location | None:
@@ -117,13 +129,13 @@ def _branch(recording: Recording, event: Event, found: Crossing) -> Location | N
     graph = graph_of(recording)
     behind = graph.cone(event.losses).live.get(found.value, 0)
     earlier = found.freed_by
-    first = _targets(recording, earlier)
+    first = meant_for(recording, earlier)
     theirs = _consumers(recording, graph.cone(earlier.losses), found)
     mine = _consumers(recording, graph.cone(event.losses), found)
     made = recording.ops[recording.values[found.value].op].stack
     if first and not first & behind and theirs:
         return _innermost(recording, theirs[0], [made, *mine])
-    second = _targets(recording, event)
+    second = meant_for(recording, event)
     if second and not second & behind and mine:
         return _innermost(recording, mine[0], [made, *theirs])
     return None
@@ -143,25 +155,6 @@ def _innermost(recording: Recording, stack: tuple[int, ...], others: list[tuple[
     while depth < len(mine) - 1 and any(o[: depth + 1] == mine[: depth + 1] for o in rest):
         depth += 1
     return recording.sites[mine[depth]]
-
-
-def _targets(recording: Recording, event: Event) -> int:
-    """Bit set of the parameters that a backward is for: what is stepped next, else what was zeroed last before it."""
-    position = recording.events.index(event)
-    found = 0
-    for later in recording.events[position + 1 :]:
-        if later.kind in ("backward", "grad"):
-            break
-        if later.kind == "step" and later.optimizer is not None:
-            found |= held(recording, later.optimizer)
-    if found:
-        return found
-    for before in reversed(recording.events[:position]):
-        if before.kind in ("backward", "grad", "step"):
-            break
-        if before.kind == "zero_grad":
-            found |= held(recording, before.optimizer) if before.optimizer is not None else sum(1 << n for n in set(before.numbers))
-    return found
 
 
 def _moved_between(recording: Recording, event: Event, found: Crossing) -> bool:

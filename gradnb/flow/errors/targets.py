@@ -41,6 +41,23 @@ def targets(recording: Recording) -> list[Lead]:
     return [_lead(recording, op, *pair)] if pair is not None else []
 
 
+def unnoticed(recording: Recording) -> list[Lead]:
+    """Leads for losses that take such indices and do not raise, because a batch has as many samples as there are classes."""
+    found: dict[tuple[str, int], Lead] = {}
+    for op in recording.ops:
+        if op.name not in _LOSSES or len(op.inputs) < 2 or _raises(recording, op):
+            continue
+        lead = _cast_indices(recording, op)
+        if lead is not None and lead.location is not None:
+            found.setdefault((lead.location.filename, lead.location.line), lead)
+    return list(found.values())[:3]
+
+
+def _raises(recording: Recording, op: Op) -> bool:
+    error = recording.raised
+    return error is not None and error.op >= 0 and recording.ops[error.op] is op
+
+
 def _cast_indices(recording: Recording, op: Op) -> Lead | None:
     """``[N, C, …]`` meets ``[N, …]`` that was made a float: class indices that some code takes for a distribution."""
     values = recording.values
@@ -56,8 +73,8 @@ def _cast_indices(recording: Recording, op: Op) -> Lead | None:
             continue
         lead = Lead("dtype", recording.location(recording.ops[made].stack), rank=RANK, operation=recording.ops[made].name)
         lead.expression = graph_of(recording).text(made)
-        lead.details = {"dtype": values[target].dtype, "from": source.dtype, "operation": op.name, "indices": True, "raised": True}
-        lead.details.update(shape=b, logits=a)
+        lead.details = {"dtype": values[target].dtype, "from": source.dtype, "operation": op.name, "indices": True}
+        lead.details.update(shape=b, logits=a, raised=_raises(recording, op))
         _symptom(recording, op, lead)
         return lead
     return None
@@ -95,6 +112,7 @@ def _lead(recording: Recording, op: Op, more: int, less: int) -> Lead:
 
 
 def _symptom(recording: Recording, op: Op, lead: Lead) -> None:
-    relate(lead, recording.location(op.stack), f"`{op.name}` cannot take it here")
-    if recording.raised is not None:
+    raised = lead.details["raised"]
+    relate(lead, recording.location(op.stack), f"`{op.name}` {'cannot take' if raised else 'broadcasts'} it here")
+    if raised and recording.raised is not None:
         relate(lead, recording.location(recording.raised.stack), "the error is raised here")

@@ -246,7 +246,16 @@ def chosen(recording: Recording, op: int) -> Location | None:
         arguments = [p for p in source.bindings(scope).parameters if p not in ("self", "cls")]
         if not _read(source, scope, node) & set(arguments):
             return place
+        if site != stack[0] and _hands_over(node, arguments):
+            return place
     return place
+
+
+def _hands_over(node: ast.expr, arguments: list[str]) -> bool:
+    """Is a helper called with something that is kept for longer: ``flat_grad(loss, self.policy_params)``."""
+    given = [*node.args, *(k.value for k in node.keywords)] if isinstance(node, ast.Call) else []
+    kept = [a for a in given if isinstance(a, ast.Attribute)]
+    return any(not any(isinstance(n, ast.Name) and n.id in arguments for n in ast.walk(a)) for a in kept)
 
 
 def _read(source: Source, scope: Scope, node: ast.expr) -> set[str]:

@@ -33,6 +33,7 @@ class Gathered:
     dropped: set[tuple[int, int]] = field(default_factory=set)  # edges that autograd has, and that a backward sent nothing along
     earlier: int = 0  # values that come from a step before
     leaves: set[int] = field(default_factory=set)  # inputs that are leaves of autograd
+    foreign: list[int] = field(default_factory=list)  # nodes whose history autograd has and the recording has not: see rest.foreign
 
     def of(self, recording: Recording, value: int) -> int:
         """The node of a value, -1 where it is not drawn."""

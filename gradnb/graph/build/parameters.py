@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...recorder.recording import Parameter, Recording
 from .gather import Gathered, _parameter
-from .rest import foreign, some
+from .rest import some
 
 _READ = {"ok": "flows", "zero": "zero", "nan": "nan", "inf": "inf"}  # recorded state of a gradient -> state of the node
 
@@ -64,7 +64,7 @@ def _cleared(recording: Recording, found: Gathered) -> set[int]:
 def give_parameters(recording: Recording, found: Gathered, fed: set[int], waiting: set[int]) -> None:
     """Set ``state`` and ``norm`` of the parameters; ``fed`` are the nodes that a gradient goes back to, ``waiting`` those behind a cut."""
     step = recording.events[found.round.step] if found.round.step >= 0 else None
-    elsewhere = bool(foreign(recording, found))
+    elsewhere = bool(found.foreign)
     failed = any(not recording.events[e].ok for e in found.round.events)
     for number, index in found.of_parameter.items():
         node, p = found.nodes[index], recording.parameters[number]
@@ -82,7 +82,7 @@ def give_parameters(recording: Recording, found: Gathered, fed: set[int], waitin
 def add_absent(recording: Recording, found: Gathered, roots: set[str]) -> None:
     """The trainable parameters of the modules concerned that no loss of this step depends on, as far as was recorded."""
     unseen = []
-    elsewhere = bool(foreign(recording, found))
+    elsewhere = bool(found.foreign)
     for number, p in enumerate(recording.parameters):
         if number in found.of_parameter or not _concerned(p, roots):
             continue
@@ -101,4 +101,4 @@ def add_absent(recording: Recording, found: Gathered, roots: set[str]) -> None:
 
 
 def _concerned(p: Parameter, roots: set[str]) -> bool:
-    return p.listed and p.trainable and p.registered and p.root in roots and p.alive
+    return p.listed and p.trainable and p.registered and p.current and p.root in roots and p.alive

@@ -50,9 +50,9 @@ def foreign(recording: Recording, found: Gathered) -> list[int]:
     ]
 
 
-def tell_foreign(recording: Recording, found: Gathered) -> None:
+def tell_foreign(found: Gathered) -> None:
     """A note on those nodes."""
-    names = [found.nodes[number].name or found.nodes[number].label for number in foreign(recording, found)]
+    names = [found.nodes[number].name or found.nodes[number].label for number in found.foreign]
     if names:
         noun, its = ("tensor has", "its") if len(names) == 1 else ("tensors have", "their")
         found.notes.append(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..model import Node
+from ..model import Node, lineage
 
 
 def place_shared(shared: dict[str, tuple[str, ...]], operations: list[Node]) -> None:
@@ -14,18 +14,12 @@ def place_shared(shared: dict[str, tuple[str, ...]], operations: list[Node]) -> 
         return
     around = ""
     for node in sorted(operations, key=lambda node: node.order):
-        prefix = next((path for path in _above(node.module) if path in shared), None)
+        prefix = next((path for path in lineage(node.module) if path in shared), None)
         if prefix is None:
             around = node.module
             continue
         paths = [prefix, *shared[prefix]]
         node.module = max(paths, key=lambda path: _common(path, around)) + node.module[len(prefix) :]
-
-
-def _above(path: str) -> list[str]:
-    """A path and those of the modules around it, the outermost first."""
-    parts = path.split(".")
-    return [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
 
 
 def _common(a: str, b: str) -> int:

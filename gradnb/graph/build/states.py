@@ -9,6 +9,7 @@ from ...recorder.recording import Profile, Recording
 from .dropped import hit
 from .gather import Gathered
 from .parameters import drop_unfed, give_parameters
+from .rest import foreign
 
 
 def give_states(recording: Recording, found: Gathered, cut: set[tuple[int, int]]) -> None:
@@ -43,6 +44,7 @@ def give_states(recording: Recording, found: Gathered, cut: set[tuple[int, int]]
             edge.kind, edge.cut = "lost", key in cut
         elif source in waiting and target in waiting:
             edge.kind = "starved" if found.carries[key] else "lost"
+    found.foreign = foreign(recording, found)
     give_parameters(recording, found, fed, waiting)
 
 

@@ -52,7 +52,7 @@ def _graph(recording: Recording, names: Names, origins: Origins, r: Round, findi
     add_absent(recording, found, _roots(recording, found))
     give_norms(recording, found)
     count_rest(recording, found)
-    tell_foreign(recording, found)
+    tell_foreign(found)
     tell_norms(recording, found)
     tell_failure(recording, found)
     mark(recording, names, found, findings, cuts)

@@ -46,7 +46,6 @@ def of_node(graph: Graph, node: Node) -> list[str]:
         f"value {node.value:.4g}" if node.value is not None else "",
         STATES.get(node.state, node.state) + (f", norm {words.norm(node.norm)}" if node.norm is not None else ""),
         f"ran under {words.clean(node.region, 60)}" if node.region else "",
-        f"stands for {words.count(node.calls, 'call')}" if node.calls > 1 else "",
         _place(node),
     ]
 

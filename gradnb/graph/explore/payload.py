@@ -176,7 +176,6 @@ class _Packer:
             "from": [self.excerpts.add(place) for place in node.frames[:6] if place != node.location],
             "region": clean(node.region, 60),
             "function": clean(node.function, 80),
-            "calls": node.calls,
         }
         if node.mark is not None:
             mark = node.mark
@@ -237,7 +236,7 @@ class _Packer:
 # The keys of a row, with what a row has that does not name one; model.js knows the same.
 _NODE: dict[str, Any] = {
     **{name: "" for name in ("kind", "label", "name", "module", "shape", "dtype", "fn", "state", "region", "function")},
-    **{"grad": 0, "train": -1, "norm": None, "value": None, "at": -1, "from": [], "calls": 1, "mark": None},
+    **{"grad": 0, "train": -1, "norm": None, "value": None, "at": -1, "from": [], "mark": None},
 }
 _BOX: dict[str, Any] = {
     **{name: "" for name in ("kind", "label", "detail", "tag", "state")},

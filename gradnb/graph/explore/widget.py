@@ -56,7 +56,7 @@ class Explorer:
         return _widget_class()(data=payload(self.picture), twin=twin)
 
     def still(self, twin: str = "") -> dict[str, str]:
-        """The first output: the static picture; in an element of this class where a widget is to take its place."""
+        """The first output: the static picture; in an element of the class ``twin`` where a widget is to take its place."""
         html = self.picture._repr_html_()
         if twin:
             html = f'<div class="{twin}"><style>{_TWIN.format(name=twin)}</style>{html}</div>'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..model import Graph, Tree
 
-LEVELS = ("module", "function", "region")  # the folds that depth= counts
+LEVELS = ("module", "function", "region", "repeat", "lines")  # the folds that depth= counts
 NEXT_TO_A_MARK = 60  # percent of the budget that is used where a marked place shall catch the eye
 SPARSE = 30  # percent of the budget: with fewer boxes in sight folds of equal things are opened, too
 NAMED = ("chain", "parameters")  # folds whose label names what is in them
@@ -12,7 +12,7 @@ SEVERITY = {"error": 0, "warning": 1, "info": 2}
 
 
 def open_levels(tree: Tree, depth: int) -> None:
-    """Open exactly ``depth`` levels of modules (and of what folds code outside modules); 0 leaves only the top-level boxes."""
+    """Open exactly ``depth`` levels of modules, functions, rounds of a loop and folds of equal things; 0 leaves the top-level boxes."""
     level = [0] * len(tree.boxes)
     for number, box in enumerate(tree.boxes):
         if box.parent >= 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...recorder.recording import Location
-from ..model import Node
+from ..model import Node, lineage
 from .calls import Calls
 from .parts import HOLDERS, Part, Work, containers, sum_up
 
@@ -112,9 +112,7 @@ class _Paths:
     def _modules(self, path: str) -> list[str]:
         known = self.modules.get(path)
         if known is None:
-            parts = path.split(".") if path else []
-            paths = [".".join(parts[: i + 1]) for i in range(len(parts))]
-            known = self.modules[path] = [p for p in paths if self.classes.get(p) not in HOLDERS]
+            known = self.modules[path] = [p for p in lineage(path) if self.classes.get(p) not in HOLDERS]
         return known
 
 

@@ -30,12 +30,12 @@ def fold(
 ) -> Tree:
     """The boxes of ``graph``.
 
-    ``depth`` opens exactly so many levels of modules, 0 none; without it the ways to marked places are open, and small boxes while
-    at most ``budget`` boxes are visible. ``focus`` (a module path such as "encoder.3", or the name of an operation, a variable or a
-    parameter) shows that box open among its folded neighbours. ``only="lost"`` shows only the ways of parameters without a
-    gradient to the loss. What both leave out stands in ``Tree.left_out``, with numbers. ``seen`` orders only the boxes that are
-    open at first: enough for a still picture, and several times faster on thousands of nodes. Errors: UsageError for a name that is not
-    in the graph, and for any other ``only``.
+    ``depth`` opens exactly so many levels of modules, functions and other folds, 0 none; without it the ways to marked places are open,
+    and small boxes while at most ``budget`` boxes are visible. ``focus`` (a module path such as "encoder.3", or the name of an operation,
+    a variable or a parameter) shows that box open among its folded neighbours. ``only="lost"`` shows only the ways of parameters without
+    a gradient to the loss. What both leave out stands in ``Tree.left_out``, with numbers. ``seen`` orders only the boxes that are open at
+    first: enough for a still picture, and several times faster on thousands of nodes. Errors: UsageError for a name that is not in the
+    graph, and for any other ``only``.
     """
     check_only(only)
     shown, left_out = only_lost(graph) if only else (list(range(len(graph.nodes))), [])
@@ -43,6 +43,7 @@ def fold(
     if focus is not None:
         tree = focus_on(graph, tree, parts, focus)
         open_to_marks(graph, tree)
+        _close_out_of_sight(graph, tree, budget)
     tree.left_out[:0] = left_out
     if depth is None and focus is None:
         _open_in_sight(graph, tree, budget)
@@ -57,7 +58,19 @@ def _open_in_sight(graph: Graph, tree: Tree, budget: int) -> None:
     if not tree.boxes:
         return
     chosen = open_by_need(graph, tree, budget)
-    tall = (TALL + EACH * budget) * (CLOSE if tree.boxes[0].marks else 1.0)
+    _open_while_it_fits(graph, tree, chosen, (TALL + EACH * budget) * (CLOSE if tree.boxes[0].marks else 1.0))
+
+
+def _close_out_of_sight(graph: Graph, tree: Tree, budget: int) -> None:
+    """Of many places that one name means, only so many stay open as can be taken in: those with a mark first, and always one."""
+    opened = [b for b in tree.boxes[0].children if tree.boxes[b].open]
+    opened.sort(key=lambda b: not tree.boxes[b].marks)
+    if len(opened) > 1:
+        _open_while_it_fits(graph, tree, [[b] for b in opened], TALL + EACH * budget, least=1)
+
+
+def _open_while_it_fits(graph: Graph, tree: Tree, chosen: list[list[int]], tall: float, least: int = 0) -> None:
+    """Of these groups of boxes open the first ones, as many as the height allows and at least so many; close the others."""
 
     def fits(many: int) -> bool:
         for position, group in enumerate(chosen):
@@ -66,7 +79,7 @@ def _open_in_sight(graph: Graph, tree: Tree, budget: int) -> None:
         order(graph, tree, seen=True)
         return place(graph, tree).h <= tall
 
-    low, high = 0, len(chosen) + 1  # so many groups fit, or there is no choice; so many do not
+    low, high = least, len(chosen) + 1  # so many groups fit, or there is no choice; so many do not
     middle = len(chosen)
     while high - low > 1:
         if fits(middle):

@@ -29,7 +29,23 @@ def summary(slug: str) -> str:
 
 
 def explain(slug: str | None = None) -> str:
-    """What a rule looks at, why, and what to try; a line for each rule without a name. Raises UsageError for a name that no rule has."""
+    """What a rule looks at, why, and what to try; a line for each rule without a name.
+
+    Parameters
+    ----------
+    slug
+        The rule's name, as in ``flag.rule``.
+
+    Returns
+    -------
+    str
+        The text, with severity, threshold and where the threshold comes from.
+
+    Raises
+    ------
+    UsageError
+        For a name that no rule has; near ones are named.
+    """
     if slug is None:
         width = max(len(name) for name in slugs())
         lines = [f"{name:<{width}}  {summary(name)}" for name in slugs()]

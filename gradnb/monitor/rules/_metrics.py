@@ -13,6 +13,10 @@ UP = frozenset(
 DOWN = frozenset("error errors wer cer mae rmse fid perplexity ppl".split())
 """What a lower value is better of."""
 REWARD = frozenset("reward rewards return returns".split())
+_RISES = UP - {"precision", "recall", "metric", "map", "hits"} | REWARD | {"fidelity"}
+_FALLS = DOWN | frozenset("brier ece eer lpips mape smape nrmse regret".split())
+_ELSEWHERE = frozenset("val valid validation test eval evaluation dev held heldout holdout ood".split())
+_OPPONENT = frozenset("d disc discriminator critic domain adv adversary adversarial fake real".split())
 
 
 def metrics(view: View) -> list[str]:
@@ -31,6 +35,21 @@ def masks(view: View) -> list[str]:
         for name in view.logged
         if {"mask", "masked"}.intersection(words(name)) and {"ratio", "share", "fraction", "rate", "mean"}.intersection(words(name))
     ]
+
+
+def directions(view: View) -> dict[str, int]:
+    """The series that the training itself should make better: +1 where a higher value is better, -1 where a lower one is.
+
+    Without precision and recall, one of which falls while the other rises; without measures on other data, where overfitting is its
+    own story; without those of an opponent, which are to get worse.
+    """
+    found = {}
+    for name in view.logged:
+        said = set(words(name))
+        falls = bool(_FALLS & said)  # before the other: an "fid_score" falls
+        if (falls or _RISES & said) and not said & (_ELSEWHERE | _OPPONENT | {"loss"}):
+            found[name] = -1 if falls else 1
+    return found
 
 
 def better_up(name: str) -> bool:

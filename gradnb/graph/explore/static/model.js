@@ -11,7 +11,7 @@ const KINDS = ["flows", "starved", "lost", "data"];
 const TEXTS = ["kind", "label", "name", "module", "shape", "dtype", "fn", "state", "region", "function", "detail", "tag"];
 const NODE = {
   kind: 0, label: 0, name: 0, module: 0, shape: 0, dtype: 0, fn: 0, state: 0, region: 0, function: 0,
-  grad: 0, train: -1, norm: null, value: null, at: -1, from: [], calls: 1, mark: null,
+  grad: 0, train: -1, norm: null, value: null, at: -1, from: [], mark: null,
 };
 const BOX = {
   kind: 0, label: 0, detail: 0, tag: 0, state: 0, parent: -1, node: -1, operations: 0, parameters: 0, frozen: 0, norm: null, open: 0, told: 0, wide: 0, tall: 0, head: 0,
@@ -178,7 +178,6 @@ export function facts(picture, graph, id) {
   if (node.value !== null) add("value", digits(node.value));
   add("state", STATE[node.state] || node.state);
   if (node.norm !== null) add("gradient norm", digits(node.norm));
-  if (node.calls > 1) add("stands for", `${node.calls} calls`);
   return found;
 }
 
