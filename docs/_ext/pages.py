@@ -52,6 +52,12 @@ def write_all(folder: Path) -> None:
         stale.unlink()
 
 
+def _more(rule: str) -> str:
+    """Where a rule's text is read without this page; where a cause has the same name, the magic tells the cause."""
+    magic = "" if rule in diagnoses.slugs() else f"In a notebook: `%gradexplain {rule}`. "
+    return f'{magic}In Python: `gradnb.monitor.rules.explain("{rule}")`.'
+
+
 def pages() -> Iterator[tuple[str, str]]:
     """(path below docs/, text) of every page that is made."""
     yield "causes/index.md", causes_index((ROOT / "README.md").read_text(encoding="utf-8"))
@@ -60,7 +66,7 @@ def pages() -> Iterator[tuple[str, str]]:
         yield f"causes/{slug}.md", page(diagnoses.explain(slug), more)
     yield "rules/index.md", rules_index()
     for slug in rules.slugs():
-        yield f"rules/{slug}.md", page(rules.explain(slug), f'In Python: `gradnb.monitor.rules.explain("{slug}")`.')
+        yield f"rules/{slug}.md", page(rules.explain(slug), _more(slug))
     yield "api/magics.md", magics()
     yield "walkthroughs.md", walkthroughs()
 

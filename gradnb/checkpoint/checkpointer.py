@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Literal
 
@@ -151,6 +151,11 @@ class Checkpointer:
         ``metrics`` holds them by name, ``**more`` does so too: numbers, or tensors and arrays of one element (shape ``()`` or ``(1,)``).
         Raises UsageError for anything else.
         """
+        if metrics is not None and not isinstance(metrics, Mapping):
+            kind = type(metrics).__name__
+            raise UsageError(
+                f"numbers without a name are given (of type {kind}); name them: ckpt.step(loss=loss), or a dict, {{'loss': loss}}."
+            )
         self._keeper.log({**(metrics or {}), **more})
 
     # saving

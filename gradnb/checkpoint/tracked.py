@@ -33,7 +33,8 @@ class Values:
             self.__getattr__(name)
         if not is_plain(value):
             raise UsageError(
-                f"values.{name} takes a number, a string, None, or a tuple of them, not a {type(value).__name__}: track that by itself."
+                f"values.{name} takes a number, a string, None, or a tuple of them, not something of type {type(value).__name__}: "
+                "track that by itself."
             )
         vars(self)[name] = value
 
@@ -84,7 +85,7 @@ class Tracked:
             raise UsageError(f"tracked {name!r} is a tuple of things that change: track them by names of their own, or in a list.")
         Packer().value(thing, Place(name))  # says what it is and what to do, where that cannot be saved
         if not is_plain(thing):
-            raise UsageError(f"tracked {name!r} is a {type(thing).__name__}, which never changes: it needs not be tracked.")
+            raise UsageError(f"tracked {name!r} is of type {type(thing).__name__}, which never changes: it needs not be tracked.")
         return Plain(name, self.values)
 
     def save(self) -> tuple[dict[str, Any], dict[str, Tensor], frozenset[str]]:

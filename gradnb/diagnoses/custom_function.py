@@ -30,6 +30,16 @@ def find(recording: Recording) -> Iterator[Finding]:
     """One finding for each custom backward that keeps a gradient from parameters."""
     for lead in leads(recording, "custom-function"):
         function = lead.details.get("function")
+        refused = lead.details.get("refused")
+        if refused:
+            yield build(
+                lead,
+                title=f"`{function}.backward` {refused}",
+                explanation="A backward returns one gradient for each argument of `forward` after `ctx`, in the same order and "
+                f"of the same shape, and None for what is no tensor. `{function}.backward` {refused}, so autograd refuses it.",
+                fix="Return the gradients in the order of the arguments of `forward`, with None where an argument needs none.",
+            )
+            continue
         owner = f"`{function}.backward`" if function else "the custom backward"
         missing, ignored = lead.details.get("missing"), lead.details.get("ignored")
         why = "Autograd trusts what a custom backward returns, and"

@@ -47,13 +47,11 @@ def find(recording: Recording) -> Iterator[Finding]:
             title = f"no optimizer holds {crowd(lead.affected)}"
             why = f"The parameters that {optimizer} was given{place(lead)} do not include {verb(lead.affected, 'it', 'them')}."
             fix = "Add them to the optimizer, or set `requires_grad_(False)` if they are to stay as they are."
-        yield build(
-            lead,
-            title=title,
-            explanation=f"{why} {sentence(names(lead.affected))} {verb(lead.affected, 'gets', 'get')} gradients and never "
-            f"{verb(lead.affected, 'moves', 'move')}.",
-            fix=fix,
-        )
+        gets, moves = verb(lead.affected, "gets", "get"), verb(lead.affected, "moves", "move")
+        kept = f"{sentence(names(lead.affected))} {gets} gradients and never {moves}."
+        if lead.details.get("raised"):
+            kept = "The optimizer refuses an empty list."
+        yield build(lead, title=title, explanation=f"{why} {kept}", fix=fix)
 
 
 def bad() -> None:

@@ -9,7 +9,8 @@ Why it matters
     trains nothing.
 
 Fix
-    `create_graph=True` in each `torch.autograd.grad` or `backward` whose result is differentiated again.
+    `create_graph=True` in each `torch.autograd.grad` or `backward` whose result is differentiated again. Where an operation has no
+    second derivative (a Function marked `@once_differentiable`, a fused kernel), use one that has.
 
 References
     https://docs.pytorch.org/docs/stable/generated/torch.autograd.grad.html
@@ -22,14 +23,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..flow import leads
+from ..flow.lead import Lead
 from ..recorder.recording import Recording
 from ..report.finding import Finding
-from ._words import after, build, consequence, cut_title, place
+from ._words import after, build, consequence, cut_title, place, quote
 
 
 def find(recording: Recording) -> Iterator[Finding]:
     """One finding for each gradient without history that parameters pass on their only way to the loss."""
     for lead in leads(recording, "not-twice-differentiable"):
+        if "kind" in lead.details:
+            yield _without_formula(lead)
+            continue
         yield build(
             lead,
             title=cut_title(lead, "`torch.autograd.grad` without `create_graph=True`"),
@@ -37,6 +42,19 @@ def find(recording: Recording) -> Iterator[Finding]:
             fix="Pass `create_graph=True` here. Where the first-order approximation is meant, detach the gradients, so that it shows."
             + after(lead),
         )
+
+
+def _without_formula(lead: Lead) -> Finding:
+    """The finding for an operation that has a first derivative only."""
+    what = quote(lead.operation) if lead.operation else "an operation"
+    if lead.details["kind"] == "once":
+        why = f"`@once_differentiable` says that the operations of its backward{place(lead)} are not recorded, so they have no gradient."
+        fix = "Remove the mark where the backward is made of differentiable torch operations; else write the backward as a Function, too."
+    else:
+        why = f"Its backward{place(lead)} is one kernel, and torch has no derivative of that."
+        fix = "Write it in operations that have one. For attention, `torch.nn.attention.sdpa_kernel(SDPBackend.MATH)` does."
+    title = f"{what} can be differentiated once only, and its gradient is differentiated again"
+    return build(lead, title=title, explanation=why, fix=fix)
 
 
 def bad() -> None:

@@ -69,6 +69,16 @@ KINDS = {
         "{term} is 0 where the two distributions agree. With a minus each step drives them apart.",
         "Add it: `reconstruction + weight * kl`. In closed form it is `-0.5 * (1 + logvar - mu.pow(2) - logvar.exp()).sum()`.",
     ),
+    "soft": (
+        "{what} is a cross entropy without its minus, and it is minimised",
+        "Each step lowers {term} where the target's probability is high: the prediction moves away from the target.",
+        "Put a minus in front of it, as in `-(target * log_prob).sum(dim=-1).mean()`, or use `F.cross_entropy(logits, target)`.",
+    ),
+    "overlap": (
+        "{what} measures an overlap, and it is minimised",
+        "{term} is 1 where prediction and mask agree. Each step makes it smaller.",
+        "Minimise what is missing from a full overlap: `1 - overlap`.",
+    ),
     "adversarial": (
         "{what} lets the generator help its discriminator",
         "The discriminator's own loss pushes {term} the same way for generated samples, so the generator learns to be found out.",

@@ -47,6 +47,13 @@ def find(recording: Recording) -> Iterator[Finding]:
                 f"The layers stand in {kind or 'a place'} that `nn.Module` does not search, and there are no others: "
                 "`parameters()` is empty."
             )
+        elif lead.details.get("rebuilt"):
+            title = f"{subject(lead, 'a layer')} is built in the forward pass: no module registers {crowd(lead.affected)}"
+            why = (
+                "What `forward` builds is no attribute of the module, so `parameters()` does not find it. "
+                f"{sentence(names(lead.affected))} {verb(lead.affected, 'gets', 'get')} a gradient, "
+                f"and no optimizer moves {verb(lead.affected, 'it', 'them')}."
+            )
         else:
             title = f"{hidden} hides {crowd(lead.affected)} from `parameters()`"
             why = (
@@ -54,7 +61,9 @@ def find(recording: Recording) -> Iterator[Finding]:
                 f"{verb(lead.affected, 'works', 'work')} in the forward pass, and no optimizer moves {verb(lead.affected, 'it', 'them')}."
             )
         register = REGISTERED.get(container)
-        if register:
+        if lead.details.get("rebuilt"):
+            fix = "Build the layer in `__init__` (`self.layer = …`) and only call it in `forward`."
+        elif register:
             fix = f"Write `self.{attribute or 'layers'} = {register}`, or `nn.ParameterList` where it holds bare parameters."
         else:
             fix = "Assign each layer to an attribute of the module (`self.layer = …`), and build the optimizer after that."

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from ..recorder.recording import Event, Location, Recording
 from .cuts import graph_of
 from .lead import Lead
+from .places import counted
 from .rounds import clears, feeds, guard, held, label, names, parting
 
 
@@ -152,10 +153,15 @@ def _stepped_twice(recording: Recording, index: int, mine: list[Round]) -> Lead 
 
 def _touched(recording: Recording, first: Event, second: Event) -> bool:
     """Were gradients written between two steps by other means than backward."""
-    ops = recording.ops[first.time : second.time]
-    return any((op.kind == "inplace" and op.name != "data" or op.kind == "grad") and op.via is None for op in ops) or any(
-        p.hand_set for p in recording.parameters
-    )
+    asked = any(op.kind == "grad" and op.via is None for op in recording.ops[first.time : second.time])
+    return asked or _written(recording, first.time, second.time) or any(p.hand_set for p in recording.parameters)
+
+
+def _written(recording: Recording, start: int, end: int) -> bool:
+    """Did the user's code write into gradients between two times; an average of the weights or a buffer is none of them."""
+    memory = {recording.values[v].group for op in recording.ops if op.name == "grad" and op.kind == "op" for v in op.outputs}
+    ops = (op for op in recording.ops[start:end] if op.kind == "inplace" and op.name != "data" and op.via is None)
+    return any(recording.values[v].group in memory for op in ops for v in (op.inputs if op.name.startswith("_foreach") else op.inputs[:1]))
 
 
 def _is_leftover(stepped: list[Round], one: Round) -> bool:
@@ -202,10 +208,10 @@ def _left_over(recording: Recording, index: int, mine: list[Round]) -> Lead | No
     leaked = [r for r in stepped if size < len(r.fed) < 2 * size]
     step = next(r.step for r in stepped if r.step is not None)
     place = _condition(recording, step)
-    counted = place is not None and "%" in place.code  # the rhythm is a count, and starts anew with each epoch
+    regular = place is not None and "%" in place.code  # the rhythm is a count, and starts anew with each epoch
     if thrown:
         kind, count = "lost", len(thrown[0].lost)
-    elif leaked and counted and len(stepped) > 2:
+    elif leaked and regular and len(stepped) > 2:
         kind, count = "leaked", len(leaked[0].fed) - size
     elif tail is not None and not leaked:
         kind, count = "lost", len(tail.fed) + len(tail.lost)
@@ -231,11 +237,14 @@ def _usual(stepped: list[Round]) -> int:
 
 
 def _condition(recording: Recording, step: Event) -> Location | None:
-    """The ``if`` that decides when a step is due: the innermost one around the step or around a call that led there."""
-    for site in step.stack:
+    """The ``if`` that decides when a step is due, innermost first, or the line that counts for it."""
+    for number, site in enumerate(step.stack):
         found = guard(recording, recording.sites[site])
         if found is not None and "%" in found.code:
             return found
+        counts = counted(recording, [found, *(recording.sites[s] for s in step.stack[number + 1 :])]) if found is not None else None
+        if counts is not None:
+            return counts
     return recording.location(step.stack)
 
 
@@ -264,9 +273,7 @@ def _wrongly_divided(recording: Recording, index: int, mine: list[Round]) -> Lea
 def _rescaled(recording: Recording, one: Round) -> bool:
     """Did the user's code change the gradients of the short group before its step."""
     assert one.step is not None
-    memory = {recording.values[v].group for op in recording.ops if op.name == "grad" and op.kind == "op" for v in op.outputs}
-    ops = recording.ops[one.fed[-1].time : one.step.time]
-    return any(op.kind == "inplace" and op.via is None and op.inputs and recording.values[op.inputs[0]].group in memory for op in ops)
+    return _written(recording, one.fed[-1].time, one.step.time)
 
 
 def _point(lead: Lead, recording: Recording, event: Event | None, note: str) -> None:

@@ -117,9 +117,14 @@ def group_cuts(graph: Graph, cone: Cone, mask: int) -> list[Group]:
     """The lost edges that starve any parameter of the mask, grouped by what would repair them."""
     groups: dict[tuple, Group] = {}
     sources: dict[tuple, set[int]] = {}
+    others = cone.fed() & ~mask
+    shared: set[tuple] = set()  # regions that cut parameters off which learn all the same: a rollout, switched off on purpose
     for edge in cone.cuts():
         starved = cone.live.get(edge.source, 0) & mask
         if not starved:
+            if graph.recording.ops[edge.op].region >= 0 and cone.live[edge.source] & others:
+                cut = classify(graph, edge)
+                shared.update([cut.key] if cut is not None else [])
             continue
         cut = classify(graph, edge)
         if cut is None or cut.site < 0:
@@ -136,7 +141,9 @@ def group_cuts(graph: Graph, cone: Cone, mask: int) -> list[Group]:
         for source in sources[key]:
             above |= cone.upstream(source)
         group.depth = len(above)
-        group.mends = group.first.cause != "not-twice-differentiable" or _arrives(graph, cone, group)
+        group.taught = group.taught or key in shared
+        # a sampled action is no way to the loss where all that comes of it is cut again: its log-probability is
+        group.mends = group.first.cause not in ("not-twice-differentiable", "nondifferentiable") or _arrives(graph, cone, group)
     return list(groups.values())
 
 

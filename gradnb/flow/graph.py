@@ -43,6 +43,7 @@ class Graph:
             if op.kind == "inplace" and op.outputs and op.inputs:
                 self._writes.setdefault(recording.values[op.outputs[0]].group, []).append((i, op.outputs[0]))
         self._cones: dict[tuple[int, ...], "Cone"] = {}
+        self._of_models: set[int] | None = None  # groups of values that are parameters of a model
         self._uses: dict[tuple[int, int], list[int]] | None = None  # (value that no op made, line) -> ops that read it there
 
     def parents(self, value: int) -> list[Edge]:
@@ -192,16 +193,18 @@ class Graph:
         if not escapes:
             # only the last tensors made inside the expression: what fed them is their own history, a truth value was a library's check,
             # and a model's parameter is no result of the call of the model
-            producers = [p for p in producers if not self._builds_a_model(p)]
             used = {u for p in producers for u in ops[p].inputs}
-            last = [(p, out) for p in producers for out in ops[p].outputs if out not in used and out < value]
+            made = [p for p in producers if not self._builds_a_model(p)]
+            last = [(p, out) for p in made for out in ops[p].outputs if out not in used and out < value]
             edges.extend(Edge(out, value, p, False) for p, out in last if values[out].dtype != "bool" or values[value].dtype == "bool")
         return edges
 
     def _builds_a_model(self, op: int) -> bool:
-        people = self.recording.parameters
-        numbers = [self.recording.values[v].parameter for v in self.recording.ops[op].outputs]
-        return any(n >= 0 and people[n].registered for n in numbers)
+        """Is what it makes a model's parameter by now: under a name of its own, if the model was frozen since."""
+        values, people = self.recording.values, self.recording.parameters
+        if self._of_models is None:
+            self._of_models = {v.group for v in values if v.parameter >= 0 and people[v.parameter].registered}
+        return any(values[v].group in self._of_models for v in self.recording.ops[op].outputs)
 
 
 class Cone:

@@ -128,7 +128,7 @@ def _lead(graph: Graph, cone: Cone, term: int, by: Edge | None, trained: int) ->
     groups = group_cuts(graph, part, mask)
     if not groups:
         return None
-    best = max(groups, key=lambda g: ((g.starved & mask).bit_count(), g.depth))
+    best = max(groups, key=lambda g: ((g.starved & mask).bit_count(), g.mends, g.depth))
     # of several in one line, one that alone ends a gradient: what a no_grad baseline meets further on had none to lose
     cut = next((c for c in best.cuts if "switched" not in c.details), best.first)
     if by is not None and _within_a_library(recording, cut.edge, by):

@@ -154,6 +154,12 @@ def _other_stepped(recording: Recording) -> list[Lead]:
     ]
     if recording.raised is not None or not stepping or not idle:
         return []
+    named = uncalled(recording, "step")
+    if named is not None:
+        lead = Lead("step-missing", named, rank=46, expression=named.code)
+        lead.affected = [recording.parameters[n].name for g in idle[0].groups for n in g]
+        lead.details = {"kind": "not-called", "optimizer": idle[0].label or idle[0].name}
+        return [lead]
     leads = _zeroed_and_fed_only(recording, idle, stepping)
     if leads:
         return leads

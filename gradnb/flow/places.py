@@ -137,6 +137,23 @@ def statement_of(recording: Recording, location: Location) -> tuple[Source, ast.
     return (found[0], statement) if statement is not None else None
 
 
+def switched_off(recording: Recording, stack: tuple[int, ...]) -> Location:
+    """Where it was decided to freeze: outside of a helper that gets the flag as an argument and hands it on."""
+    place = recording.sites[stack[0]]
+    found = statement_of(recording, place)
+    if found is None or len(stack) < 2:
+        return place
+    source, statement = found
+    if isinstance(statement, ast.Assign):
+        value: ast.expr | None = statement.value
+    else:
+        calls = [n for n in ast.walk(statement) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)]
+        value = next((c.args[0] for c in calls if c.func.attr == "requires_grad_" and c.args), None)  # type: ignore[attr-defined]
+    scope = source.scope(span(statement))
+    given = isinstance(value, ast.Name) and scope is not None and value.id in source.bindings(scope).parameters
+    return recording.sites[stack[1]] if given else place
+
+
 def last_return(recording: Recording, location: Location) -> Location | None:
     """The last ``return`` of the function around a location, None at module level."""
     found = graph_of(recording).slicer.at(location)
@@ -147,3 +164,23 @@ def last_return(recording: Recording, location: Location) -> Location | None:
     later = [n for n in returns if n.lineno > location.line]
     chosen = (later or returns)[-1:] if returns else []
     return locate(recording, source, chosen[0]) if chosen else None
+
+
+def counted(recording: Recording, stack: list[Location]) -> Location | None:
+    """The remainder that a condition comes from, by names or by what a helper that it calls returns."""
+    slicer = graph_of(recording).slicer
+    asked = slicer.at(stack[0])
+    for filename, expression in slicer.trace(stack, [asked[2]]).expressions if asked is not None else ():
+        source = slicer.source(filename)
+        if source is not None and _remainder(expression):
+            return locate(recording, source, source.statement(expression) or expression)
+        called = {ast.unparse(n.func).split(".")[-1] for n in ast.walk(expression) if isinstance(n, ast.Call)}
+        for helper in sources(recording) if called else ():
+            for scope in (s for s in helper.scopes if isinstance(s, ast.FunctionDef) and s.name in called):
+                for returned in (n for n in ast.walk(scope) if isinstance(n, ast.Return) and _remainder(n)):
+                    return locate(recording, helper, returned)
+    return None
+
+
+def _remainder(node: ast.AST) -> bool:
+    return any(isinstance(n, ast.BinOp) and isinstance(n.op, ast.Mod) and not isinstance(n.left, ast.Constant) for n in ast.walk(node))

@@ -8,7 +8,7 @@ from collections import Counter
 from ..recorder.recording import Event, Location, Recording
 from .cuts import graph_of
 from .lead import Lead
-from .places import locate, sources
+from .places import called, locate, sources
 from .rounds import clears, feeds, guard, held, label, names, parting, scaler_of
 
 _HALF = {"float16", "half"}
@@ -241,8 +241,11 @@ def _cut(recording: Recording, event: Event) -> Lead:
     if cut is None:
         numbers = [n for g in recording.optimizers[event.optimizer].groups for n in g] if event.optimizer is not None else []
         built = recording.optimizers[event.optimizer].stack if event.optimizer is not None else ()
-        stale = bool(numbers) and not any(recording.parameters[n].reached for n in numbers)
-        return _lead(recording, "no-inf-checks", "never-fed", event, recording.location(built) if stale else None)
+        left_out = _left_out(recording)
+        stale = left_out is None and bool(numbers) and not any(recording.parameters[n].reached for n in numbers)
+        lead = _lead(recording, "no-inf-checks", "never-fed", event, recording.location(built) if stale else None)
+        lead.related.extend([(left_out, "this condition leaves a backward out")] if left_out is not None else [])
+        return lead
     lead = _lead(recording, "no-inf-checks", "cut", event, cut.location)
     lead.expression, lead.path, lead.affected = cut.expression, cut.path, list(cut.affected)
     lead.related.extend(cut.related)
@@ -250,3 +253,16 @@ def _cut(recording: Recording, event: Event) -> Lead:
     recording.memo["cut leads"] = [other for other in cuts if other is not cut]
     recording.memo.setdefault("told", []).append(cut)
     return lead
+
+
+def _left_out(recording: Recording) -> Location | None:
+    """The condition before a backward that no iteration came to; where its other branch has one that ran, nothing is missing."""
+    places = [recording.location(e.stack) for e in recording.events if e.kind == "backward"]
+    ran = {(place.filename, place.line) for place in places if place is not None}
+    for place in called(recording, "backward"):
+        condition = guard(recording, place) if (place.filename, place.line) not in ran else None
+        found = graph_of(recording).slicer.at(condition) if condition is not None else None
+        branch = found[0].parents.get(found[2]) if found is not None else None
+        if isinstance(branch, ast.If) and not any((place.filename, n) in ran for n in range(branch.lineno, (branch.end_lineno or 0) + 1)):
+            return condition
+    return None

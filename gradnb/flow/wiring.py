@@ -7,7 +7,8 @@ import difflib
 from ..recorder.recording import Holder, Location, Optimizer, Parameter, Recording
 from .cuts import fed_by, graph_of
 from .lead import Lead
-from .places import assigned, attribute_assigned, generator_of
+from .places import assigned, attribute_assigned, generator_of, switched_off
+from .rebuilt import rebuilt
 from .starved import failing
 from .unused import unused
 
@@ -17,7 +18,8 @@ MANY_GROUPS = 3  # param groups beyond this are made in a loop, not by hand
 def wiring(recording: Recording) -> list[Lead]:
     """Leads for frozen, unregistered, not-in-optimizer, non-leaf and unused parameters."""
     leads: list[Lead] = []
-    for find in (_misspelled, _frozen_groups, _all_frozen, _unregistered, _non_leaf_refused, _non_leaf, _dropped, _orphans, unused):
+    attributes = (_misspelled, _frozen_groups, _all_frozen, _unregistered, rebuilt)
+    for find in (*attributes, _non_leaf_refused, _non_leaf, _dropped, _orphans, unused):
         leads.extend(find(recording))
     return leads
 
@@ -87,8 +89,8 @@ def _all_frozen(recording: Recording) -> list[Lead]:
     if event is None:
         return []
     cone = graph_of(recording).cone(event.losses)
-    data, values = cone.reached(), recording.values
-    if any(bits and values[v].parameter < 0 for v, bits in cone.live.items()):
+    data, values = cone.reached() & ~fed_by(recording, [e for e in recording.events if e.kind == "backward" and e.ok]), recording.values
+    if any(bits & data and values[v].parameter < 0 for v, bits in cone.live.items()):
         return []  # something computed from them could learn: then a cut is to blame
     if any(data >> i & 1 and p.trainable and p.listed for i, p in enumerate(recording.parameters)):
         return []
@@ -107,7 +109,11 @@ def _freezing(recording: Recording, numbers: tuple[int, ...], otherwise: int) ->
     """Where the parameters were switched off: the last time for the first of them, else a line that reads like it."""
     for number, on, stack in reversed(recording.switches):
         if number in numbers and not on and stack:
-            return recording.sites[stack[0]]
+            return switched_off(recording, stack)
+    born = {recording.values[v].op for n in numbers if (v := recording.parameters[n].value) >= 0 and not recording.values[v].requires_grad}
+    made = [recording.ops[op] for op in sorted(born) if op >= 0 and recording.ops[op].kind == "leaf" and recording.ops[op].stack]
+    if made:  # ``nn.Parameter(…, requires_grad=False)``, ``nn.Embedding.from_pretrained(…)``
+        return recording.location(made[0].stack)
     written = [p for p in attribute_assigned(recording, "requires_grad") if "False" in p.code]
     if written:
         return written[0]
@@ -230,7 +236,10 @@ def _computed(recording: Recording, p: Parameter) -> bool:
     """Made anew from other tensors in each round (a re-parameterised weight): no optimizer could hold it."""
     if p.value < 0:
         return False
-    own = recording.values[p.value].parameter
+    own, made = recording.values[p.value].parameter, recording.values[p.value].op
+    first = min((e.time for e in recording.events if e.kind == "backward"), default=0)
+    if made < 0 or made < first and recording.ops[made].module is None:
+        return False  # once, before the training: a weight that was normalised, or loaded from another model's
     return bool(graph_of(recording).cone((p.value,)).reached() & ~(1 << max(own, 0)))
 
 
@@ -303,7 +312,8 @@ def _non_leaf(recording: Recording) -> list[Lead]:
         derived = {e.target for cone in cones for v in values for e in cone.children.get(v, ()) if e.carries}
         for value in sorted(derived):
             made = recording.values[value].op
-            used = sum(1 for cone in cones if value in cone.edges and cone.live.get(value, 0))
+            # behind a cut it is a new leaf's first value, and no gradient passes it
+            used = sum(1 for cone in cones if value in cone.edges and cone.fed() >> number & 1)
             if made < 0 or made >= first or not (value in attributes or used > 1 and _meant_as_parameter(recording, values[0], made)):
                 continue
             place = recording.location(recording.ops[made].stack)

@@ -23,7 +23,7 @@ def tensorboard(writer: Any) -> tuple[Any, Sink]:
             raise UsageError("to_tensorboard() needs tensorboard, which is not installed: pip install tensorboard.") from None
         writer = SummaryWriter()
     if not callable(getattr(writer, "add_scalar", None)):
-        raise UsageError(f"to_tensorboard() takes a SummaryWriter, not a {type(writer).__name__}.")
+        raise UsageError(f"to_tensorboard() takes a SummaryWriter, not something of type {type(writer).__name__}.")
     told: dict[str, int] = {}
 
     def sink(history: History, step: int) -> None:
@@ -44,7 +44,7 @@ def wandb(run: Any) -> tuple[Any, Sink]:
         if run is None:
             raise UsageError("to_wandb() found no run: call wandb.init() first, or give the run.")
     if not callable(getattr(run, "log", None)):
-        raise UsageError(f"to_wandb() takes a wandb run, not a {type(run).__name__}.")
+        raise UsageError(f"to_wandb() takes a wandb run, not something of type {type(run).__name__}.")
     if callable(getattr(run, "define_metric", None)):
         run.define_metric("gradnb/step")
         run.define_metric("gradnb/*", step_metric="gradnb/step")

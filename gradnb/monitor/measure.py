@@ -288,4 +288,4 @@ def number(name: str, value: Any) -> float | Tensor:
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise UsageError(f"{name} is a {type(value).__name__}; a number, or a tensor of one element, is expected.") from None
+        raise UsageError(f"{name} is of type {type(value).__name__}; a number, or a tensor of one element, is expected.") from None

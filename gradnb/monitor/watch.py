@@ -87,7 +87,7 @@ def watch(
     if not isinstance(updates, int) or updates < 0:
         raise UsageError(f"updates={updates!r}: give True, False, or a whole number: every how many recorded steps.")
     if scaler is not None and not isinstance(scaler, GradScaler):
-        raise UsageError(f"scaler is a {type(scaler).__name__}; a torch.amp.GradScaler is expected.")
+        raise UsageError(f"scaler is of type {type(scaler).__name__}; a torch.amp.GradScaler is expected.")
     panel = panel_for(show)
     monitor = Monitor(
         models,
@@ -118,13 +118,14 @@ def _models(model: Any) -> dict[str, nn.Module]:
             named[f"{label}#{same + 1}" if same else label] = one
     else:
         raise UsageError(
-            f"watch() takes a module, or several by name ({{'agent': agent, 'critic': critic}}), not a {type(model).__name__}."
+            f"watch() takes a module, or several by name ({{'agent': agent, 'critic': critic}}), "
+            f"not something of type {type(model).__name__}."
         )
     if not named:
         raise UsageError("watch() was given no model: the collection is empty.")
     for label, one in named.items():
         if not isinstance(one, nn.Module):
-            raise UsageError(f"{label!r} is a {type(one).__name__}; an nn.Module is expected.")
+            raise UsageError(f"{label!r} is of type {type(one).__name__}; an nn.Module is expected.")
     return named
 
 
@@ -137,7 +138,7 @@ def _optimizers(optimizer: Any) -> list[Optimizer]:
             continue
         inner = one if isinstance(one, Optimizer) else getattr(one, "optimizer", None)  # what wraps one, as accelerate's does
         if not isinstance(inner, Optimizer):
-            raise UsageError(f"optimizer is a {type(one).__name__}; a torch optimizer, or a list of them, is expected.")
+            raise UsageError(f"optimizer is of type {type(one).__name__}; a torch optimizer, or a list of them, is expected.")
         found.append(inner)
     return found
 
@@ -146,5 +147,5 @@ def _patterns(name: str, given: Any) -> list[str]:
     patterns = [given] if isinstance(given, str) else list(given or ())
     for pattern in patterns:
         if not isinstance(pattern, str):
-            raise UsageError(f"{name} takes patterns such as 'encoder.*', not a {type(pattern).__name__}.")
+            raise UsageError(f"{name} takes patterns such as 'encoder.*', not something of type {type(pattern).__name__}.")
     return patterns

@@ -42,7 +42,7 @@ class CheckpointMagics(Magics):
             %gradckpt resume ckpt --id 000042
         """
         try:
-            args = magic_arguments.parse_argstring(self.gradckpt, line.partition("#")[0].strip().rstrip(";"))
+            args = self._parsed(line.partition("#")[0].strip().rstrip(";"))
             if args.what == "resume":
                 if args.id is None:
                     self._named(args.name).resume()
@@ -57,6 +57,13 @@ class CheckpointMagics(Magics):
         except (UsageError, Refused, CheckpointError) as error:
             refused = f"{error}"
         raise UsageError(refused)
+
+    def _parsed(self, line: str) -> Any:
+        try:
+            return magic_arguments.parse_argstring(self.gradckpt, line)
+        except UsageError as error:
+            what = f"{error}" if line else "say what to do: %gradckpt list, %gradckpt verify or %gradckpt resume"
+            raise UsageError(f"{what}. %gradckpt? lists the options.") from None
 
     def _named(self, name: str | None) -> Any:
         """The user's Checkpointer of this name; the only one there is without a name."""

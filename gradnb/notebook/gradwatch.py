@@ -88,7 +88,7 @@ def _watch(values: dict[str, Any], args: Any) -> Any:
     scalers = [value for value in values.values() if isinstance(value, GradScaler)]
     for name, value in values.items():
         if not isinstance(value, (nn.Module, Optimizer, GradScaler)):
-            raise Refused(f"{name} is a {type(value).__name__}; a model, an optimizer or a GradScaler is expected.")
+            raise Refused(f"{name} is of type {type(value).__name__}; a model, an optimizer or a GradScaler is expected.")
     if not models:
         raise Refused("no model is named: %gradwatch model, or %gradwatch agent critic optimizer.")
     if len(scalers) > 1:

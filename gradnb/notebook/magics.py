@@ -156,12 +156,13 @@ class GradnbMagics(Magics):
 
     @line_magic
     def gradexplain(self, line: str) -> None:
-        """Explain a cause by its name, as in ``%gradexplain detach``; without a name, list the causes."""
+        """Explain a cause, or a rule of the monitor, by its name: ``%gradexplain detach``; without a name, list the causes."""
         from ..diagnoses import explain, slugs
+        from ..monitor import rules
 
+        name = line.partition("#")[0].strip() or None
         try:
-            cause = line.partition("#")[0].strip()
-            print(explain(cause) if cause else "\n".join(slugs()))
+            print(rules.explain(name) if name in rules.slugs() and name not in slugs() else explain(name))
         except Refused as error:
             refused = str(error)
         else:

@@ -23,7 +23,7 @@ _Parameter = torch.nn.Parameter
 _grad_enabled = torch.is_grad_enabled
 _FLAT = frozenset((int, bool, str, type(None), slice, type(Ellipsis), torch.dtype, torch.device, torch.Size))
 _WRITERS = frozenset(("module.to", "load_state_dict", "torch.nn.init"))
-_IGNORED_VIA = frozenset(("torch.optim", "clip_grad", "torch.nn.init", "module.to", "state_dict", "load_state_dict"))
+_IGNORED_VIA = frozenset(("torch.optim", "clip_grad", "torch.nn.init", "module.to", "load_state_dict"))
 
 
 class RecordingMode(TorchFunctionMode):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .finding import Hop
+from .finding import Finding, Hop
 from .report import ParameterRow
 from .words import CALM, clean, count, state
 
@@ -168,3 +168,23 @@ def path(hops: Sequence[Hop], limit: int = 14) -> list[Hop | int]:
         else:
             skipped += 1
     return shown
+
+
+def cut_word(finding: Finding, nth: int) -> str:
+    """What stands at the nth break of the path (from 1): "lost here" is said once, where the finding points."""
+    here = _pointed_at(finding)
+    return "lost already" if nth < here else "lost here" if nth == here else "lost again"
+
+
+def cut(finding: Finding) -> Hop | None:
+    """The break of the path that the finding points at."""
+    breaks = [hop for hop in finding.path if hop.state == "lost"]
+    return breaks[_pointed_at(finding) - 1] if breaks else None
+
+
+def _pointed_at(finding: Finding) -> int:
+    """Which break of the path (from 1) stands on the finding's line; the first where that line is another, as a decorator's is."""
+    where = finding.location
+    breaks = [hop.location for hop in finding.path if hop.state == "lost"]
+    same = (i for i, at in enumerate(breaks, 1) if at and where and (at.filename, at.line) == (where.filename, where.line))
+    return next(same, 1)

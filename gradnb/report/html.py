@@ -180,14 +180,14 @@ def _path(finding: Finding) -> str:
             rows.append(f'<tr><td></td><td colspan="7">{words.count(step, "step")} not shown</td></tr>')
             continue
         lost += step.state == "lost"
-        rows.append(_step(step, lost))
+        rows.append(_step(step, lost > 0, fold.cut_word(finding, lost)))
     return _table(("", "gradient", "value", "where", "module", "dtype", "requires_grad", "grad mode"), rows)
 
 
-def _step(hop: Hop, lost: int) -> str:
+def _step(hop: Hop, lost: bool, word: str) -> str:
     cut = hop.state == "lost"
     sign = "✗" if cut else "┊" if lost else "│"
-    said = ("lost here" if lost == 1 else "lost again") if cut else "lost" if lost else "connected"
+    said = word if cut else "lost" if lost else "connected"
     cells = [
         _cell(sign),
         _cell(said),

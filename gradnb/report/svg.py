@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from html import escape
 
 from . import fold, words
-from .finding import Hop
+from .finding import Finding, Hop
 from .pen import BLUE, GREY, VERMILLION, WIDTH, standalone
 from .pen import svg as _svg
 from .pen import text as _text
@@ -37,7 +37,7 @@ def path_picture(report: Report) -> str:
         if isinstance(step, int):
             parts.append(_text(BOX_X + BOX_W / 2, top + 15, f"{words.count(step, 'step')} not shown", 12, "mid", opacity=".75"))
         else:
-            parts += _node(step, top, lost, len(set(found.affected)) - 1 if i == 0 else 0)
+            parts += _node(step, top, lost > 0, fold.cut_word(found, lost), len(set(found.affected)) - 1 if i == 0 else 0)
     base = height - 9
     for x, colour, dash, told in (
         (BOX_X, BLUE, "", "solid: connected, a gradient can return"),
@@ -45,7 +45,7 @@ def path_picture(report: Report) -> str:
     ):
         parts.append(f'<path d="M{x} {base - 4}h28" stroke="{colour}" stroke-width="2.5" fill="none"{dash}/>')
         parts.append(_text(x + 36, base, told, 11.5, opacity=".8"))
-    return _svg(height, f"{words.verdict(report)}. {_spoken(found.path)}", parts)
+    return _svg(height, f"{words.verdict(report)}. {_spoken(found)}", parts)
 
 
 def _by_line(steps: list[Hop | int]) -> list[list[Hop] | int]:
@@ -67,8 +67,8 @@ def _line(hop: Hop) -> tuple[str, str, str | None, int]:
     return (hop.state, where.filename, where.file, where.line) if where else (hop.state, "", hop.label, id(hop))
 
 
-def _spoken(hops: list[Hop]) -> str:
-    cut = next((hop for hop in hops if hop.state == "lost"), None)
+def _spoken(finding: Finding) -> str:
+    hops, cut = finding.path, fold.cut(finding)
     way = f"Path from {words.clean(hops[0].label, 80)} to {words.clean(hops[-1].label, 40)}"
     return f"{way}, lost at {words.clean(cut.label, 40)}, {words.where(cut.location)}." if cut else f"{way}."
 
@@ -86,7 +86,7 @@ def _told(hop: Hop) -> str:
     return ", ".join(filter(None, facts))
 
 
-def _node(hops: list[Hop], top: float, lost: int, others: int) -> Iterator[str]:
+def _node(hops: list[Hop], top: float, lost: bool, word: str, others: int) -> Iterator[str]:
     """A box with the names, and beside it where it happens and with which code."""
     hop, middle, cut = hops[0], top + BOX_H / 2, hops[0].state == "lost"
     colour = VERMILLION if cut else "currentColor" if lost else BLUE
@@ -112,7 +112,6 @@ def _node(hops: list[Hop], top: float, lost: int, others: int) -> Iterator[str]:
     code = hop.location.code.strip() if hop.location else ""
     base, x = middle - 3 if code else middle + 4, float(SIDE_X)
     if cut:
-        word = "lost again" if lost > 1 else "lost here"
         wide = len(word) * 7 + 14
         yield f'<rect x="{x - 6:g}" y="{base - 12.5:g}" width="{wide}" height="17" rx="4" fill="{VERMILLION}" fill-opacity=".16"/>'
         yield _text(x + 1, base, word, 12.5, bold=True)

@@ -137,7 +137,7 @@ def _path(finding: Finding) -> list[str]:
             continue
         lost += step.state == "lost"
         sign = "✗" if step.state == "lost" else "┊" if lost else "●" if step.kind == "parameter" else "│"
-        remark = "" if step.state != "lost" else "✗ lost here" if lost == 1 else "✗ lost again"
+        remark = f"✗ {fold.cut_word(finding, lost)}" if step.state == "lost" else ""
         body.append((sign, (*_cells(step), remark)))
     widths = [max(len(row[i]) for row in [head, *(cells for _, cells in body)]) for i in range(len(head))]
     lines = [f"gradient path of {words.clean(finding.path[0].label, 60)} (│ connected, ┊ data goes on, gradient does not):"]

@@ -404,6 +404,11 @@ def test_arguments_that_make_no_sense_are_refused(tmp_path, options):
         Checkpointer(tmp_path / "run", **options)
 
 
+def test_a_number_without_a_name_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"of type float.*ckpt\.step\(loss=loss\)"):
+        Checkpointer(tmp_path / "run").step(0.5)
+
+
 def test_a_loop_with_nothing_tracked_is_refused(tmp_path):
     with pytest.raises(UsageError, match="Nothing is tracked"):
         next(Checkpointer(tmp_path / "run").loop(batches(), epochs=1))

@@ -113,7 +113,7 @@ def test_plain_values_live_in_a_namespace() -> None:
     assert other.values.best == np.float32(0.5) and type(other.values.best) is np.float32 and other.values.pair == (1, None)
     with pytest.raises(AttributeError, match=r"'worst' is tracked, only best, name, pair\. Track it first: ckpt.track\(worst=...\)"):
         tracked.values.worst = 1
-    with pytest.raises(UsageError, match="not a list"):
+    with pytest.raises(UsageError, match="not something of type list"):
         tracked.values.best = []
 
 

@@ -71,6 +71,24 @@ BROKEN = {
                     opt.zero_grad()
         """,
     ),
+    "leftovers of a rhythm that a helper computes": (
+        "remainder",
+        """
+        class Rhythm:
+            def __init__(self, every):
+                self.every = every
+            def due(self, i):
+                return (i + 1) % self.every == 0  # <- here
+        rhythm = Rhythm(2)
+        for epoch in range(3):
+            opt.zero_grad()
+            for i, (a, b) in enumerate(batches[:5]):
+                (F.mse_loss(net(a), b) / 2).backward()
+                if rhythm.due(i):
+                    opt.step()
+                    opt.zero_grad()
+        """,
+    ),
     "a short last group divided by the size of a full one": (
         "remainder",
         """

@@ -344,6 +344,39 @@ DTYPES = {
         """,
 }
 
+TWICE = {
+    "a custom function whose backward is marked": """
+        from torch.autograd.function import once_differentiable
+        class Cube(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, a):
+                ctx.save_for_backward(a)
+                return a**3
+            @staticmethod
+            @once_differentiable  # <- here
+            def backward(ctx, g):
+                return 3 * ctx.saved_tensors[0] ** 2 * g
+        net = nn.Linear(4, 1)
+        a = x.clone().requires_grad_()
+        slope = torch.autograd.grad(Cube.apply(net(a)).pow(2).sum(), a, create_graph=True)[0]
+        slope.pow(2).mean().backward()
+        """,
+    "a distance whose kernel has a first derivative only": """
+        a = x.clone().requires_grad_()
+        apart = torch.cdist(nn.Linear(4, 3)(a), torch.zeros(2, 3))  # <- here
+        slope = torch.autograd.grad(apart.pow(2).sum(), a, create_graph=True)[0]
+        slope.pow(2).mean().backward()
+        """,
+    "an attention whose kernel has a first derivative only": """
+        net, shift = nn.Linear(4, 4), nn.Linear(4, 4)
+        a = x[None, None].clone().requires_grad_()
+        q = net(a)
+        mixed = F.scaled_dot_product_attention(q, q, shift(a))  # <- here
+        slope = torch.autograd.grad(mixed.pow(2).sum(), a, create_graph=True)[0]
+        slope.pow(2).mean().backward()
+        """,
+}
+
 BROKEN = {
     "second-backward": {**AGAIN, **STALE},
     "inplace-modified": INPLACE,
@@ -351,6 +384,7 @@ BROKEN = {
     "unused-in-grad": UNUSED,
     "shape-mismatch": SHAPES,
     "dtype": DTYPES,
+    "not-twice-differentiable": TWICE,
 }
 ALL = [(cause, name) for cause, programs in BROKEN.items() for name in programs]
 

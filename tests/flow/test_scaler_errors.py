@@ -87,6 +87,22 @@ BROKEN = {
             scaler.update()
         """,
     ),
+    "a backward behind a condition that has not come true yet": (
+        "no-inf-checks",
+        """
+        judge = nn.Linear(2, 1)
+        judge_opt = torch.optim.SGD(judge.parameters(), lr=0.1)
+        for epoch in range(2):
+            opt.zero_grad()
+            judge_opt.zero_grad()
+            scaler.scale(loss_of(net)).backward()
+            if epoch > 0:
+                scaler.scale(judge(y).pow(2).mean()).backward()
+            scaler.step(opt)
+            scaler.step(judge_opt)  # <- here
+            scaler.update()
+        """,
+    ),
     "a loss computed in numpy and made to require grad": (
         "no-inf-checks",
         """

@@ -76,6 +76,45 @@ BROKEN = {
     "a KL divergence that is subtracted": VARIATIONAL.format(
         loss="kl = kl_divergence(Normal(mu, (0.5 * logvar).exp()), Normal(0.0, 1.0)).mean()\n    loss = fit - 0.1 * kl  # <- here"
     ),
+    "the closed form of a KL divergence that is subtracted where the terms meet": VARIATIONAL.format(
+        loss="kl = -0.5 * (1 + logvar - mu.pow(2) - logvar.exp()).sum(1).mean()\n    loss = fit - 0.1 * kl  # <- here"
+    ),
+    "the closed form of a KL divergence with its own sign wrong": VARIATIONAL.format(
+        loss="kl = 0.5 * (1 + logvar - mu.pow(2) - logvar.exp()).sum(1).mean()  # <- here\n    loss = fit + 0.1 * kl"
+    ),
+    "a bound that is turned as a whole, with a KL divergence that was added to it": VARIATIONAL.format(
+        loss="kl = -0.5 * (1 + logvar - mu.pow(2) - logvar.exp()).sum(1).mean()\n    bound = -fit + 0.1 * kl  # <- here\n    loss = -bound"
+    ),
+    "soft targets without a minus": """
+        fixed = nn.Linear(4, 2).requires_grad_(False)
+        def soft(logits, target, t=2.0):
+            return (F.softmax(target / t, dim=1) * F.log_softmax(logits / t, dim=1)).sum(1).mean()  # <- here
+        for _ in range(3):
+            out = net(x)
+            step(0.1 * F.cross_entropy(out, (y[:, 0] > 0).long()) + soft(out, fixed(x)))
+        """,
+    "the log-probability of labels without a minus": """
+        def nll(out, labels):
+            log_prob = torch.log_softmax(out, dim=1)
+            return log_prob[torch.arange(8), labels].sum() / 8  # <- here
+        for _ in range(3):
+            step(nll(net(x), (y[:, 0] > 0).long()))
+        """,
+    "pairs that are ranked the wrong way round": """
+        for _ in range(3):
+            better, worse = net(x)[:, 0], net(x.roll(1, 0))[:, 0]
+            step(F.logsigmoid(better - worse).mean())  # <- here
+        """,
+    "an overlap of masks without 1 minus, beside a cross entropy": """
+        mask = (y > 0).float()
+        def iou(p, m):
+            inter = (p * m).sum(1)
+            union = p.sum(1) + m.sum(1) - inter
+            return ((inter + 1) / (union + 1)).mean()  # <- here
+        for _ in range(3):
+            out = net(x)
+            step(F.binary_cross_entropy_with_logits(out, mask) + iou(out.sigmoid(), mask))
+        """,
     "the similarity of two views that is minimised": """
         proj = nn.Linear(2, 2)
         opt = torch.optim.Adam([*net.parameters(), *proj.parameters()])
@@ -158,6 +197,49 @@ HEALTHY = {
     "a variational bound with the KL divergence added": VARIATIONAL.format(
         loss="loss = fit - 0.05 * (1 + logvar - mu.pow(2) - logvar.exp()).mean()"
     ),
+    "soft targets with a minus in front, inside, or in another place": """
+        fixed = nn.Linear(4, 2).requires_grad_(False)
+        hard = F.one_hot((y[:, 0] > 0).long(), 2).float() * 0.9 + 0.05
+        for _ in range(3):
+            target, log_prob = F.softmax(fixed(x), dim=1), F.log_softmax(net(x), dim=1)
+            kept = (hard * log_prob).sum(1)
+            step(-(target * log_prob).sum(1).mean() + (target * -log_prob).sum(1).mean() - kept.mean())
+        """,
+    "a domain that is to be forgotten: soft targets pushed away by an explicit minus": """
+        fixed = nn.Linear(4, 2).requires_grad_(False)
+        for _ in range(3):
+            out = net(x)
+            forget = -(F.softmax(fixed(x), dim=1) * F.log_softmax(out, dim=1)).sum(1).mean()
+            step(F.mse_loss(out, y) - 0.1 * forget)
+        """,
+    "one minus an overlap, and a mean weighed by what is learned": """
+        mask, cost = (y > 0).float(), y.abs()
+        for _ in range(3):
+            p = net(x).sigmoid()
+            dice = 2 * (p * mask).sum() / (p.sum() + mask.sum())
+            step(1 - dice + (p * cost).sum() / p.sum())
+        """,
+    "the expected cost of sampled classes": """
+        for _ in range(3):
+            log_prob = F.log_softmax(net(x), dim=1)
+            drawn = log_prob.exp().multinomial(1)
+            chosen = log_prob.gather(1, drawn).squeeze(1)
+            loss = sum(one * cost for one, cost in zip(chosen, torch.rand(8).tolist()))
+            marked = (F.one_hot(drawn.squeeze(1), 2).float() * log_prob).sum(1)
+            step((chosen * torch.rand(8)).mean() + loss / 8 + sum(one * cost for one, cost in zip(marked, torch.rand(8).tolist())))
+        """,
+    "pairs ranked right, and negatives pushed down beside positives": """
+        for _ in range(3):
+            good, bad = net(x)[:, 0], net(x.roll(1, 0))[:, 0]
+            step(-F.logsigmoid(good - bad).mean() + F.logsigmoid(bad).mean() - F.logsigmoid(good).mean())
+        """,
+    "a perturbation that is to make the labels of a fixed network less probable": """
+        net.requires_grad_(False)
+        delta = torch.zeros(8, 4, requires_grad=True)
+        opt = torch.optim.SGD([delta], lr=0.1)
+        for _ in range(3):
+            step(F.log_softmax(net(x + delta), dim=1).gather(1, (y[:, :1] > 0).long()).mean(), opt)
+        """,
     "minus the similarity of two views": """
         for _ in range(3):
             one, two = net(x), net(x + 0.1 * torch.randn_like(x))

@@ -48,6 +48,19 @@ BROKEN = {
             opt.step()  # <- here
         """,
     ),
+    "a second step behind an average of the weights that is kept by hand": (
+        "double-step",
+        """
+        mean = [p.detach().clone() for p in net.parameters()]
+        for a, b in batches[:4]:
+            opt.zero_grad()
+            F.mse_loss(net(a), b).backward()
+            opt.step()
+            for kept, p in zip(mean, net.parameters()):
+                kept.mul_(0.9).add_(p.detach(), alpha=0.1)
+            opt.step()  # <- here
+        """,
+    ),
     "a model that was validated before the training and stays in eval mode": (
         "eval-mode",
         """
@@ -90,6 +103,19 @@ BROKEN = {
             opt.zero_grad()
             F.mse_loss(net(a), b).backward()
             opt.step  # <- here
+        """,
+    ),
+    "the step of one of two optimizers that is looked up and not called": (
+        "step-missing",
+        """
+        tail = nn.Linear(2, 2)
+        tail_opt = torch.optim.SGD(tail.parameters(), lr=0.1)
+        for a, b in batches[:3]:
+            opt.zero_grad()
+            tail_opt.zero_grad()
+            F.mse_loss(tail(net(a)), b).backward()
+            opt.step()
+            tail_opt.step  # <- here
         """,
     ),
     "a backward that is looked up and not called": (
@@ -162,6 +188,15 @@ HEALTHY = {
                 for p, move in zip(net.parameters(), moves):
                     p.sub_(move)
             opt.step(); opt.zero_grad()
+        """,
+    "two steps on one gradient that is halved in between": """
+        for a, b in batches[:4]:
+            opt.zero_grad()
+            F.mse_loss(net(a), b).backward()
+            opt.step()
+            for p in net.parameters():
+                p.grad.mul_(0.5)
+            opt.step()
         """,
     "a norm taken before the gradients of a bad batch are dropped": """
         for i, (a, b) in enumerate(batches[:4]):

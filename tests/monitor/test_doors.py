@@ -35,16 +35,16 @@ def train(model: nn.Module, monitor: gradnb.Monitor | None = None, steps: int = 
     [
         ({"model": 3}, "watch() takes a module, or several by name"),
         ({"model": {}}, "the collection is empty"),
-        ({"model": {"agent": "weights.pt"}}, "'agent' is a str; an nn.Module is expected"),
+        ({"model": {"agent": "weights.pt"}}, "'agent' is of type str; an nn.Module is expected"),
         ({"model": nn.Linear(1, 1).requires_grad_(False)}, "no parameter of Linear requires a gradient"),
         ({"model": nn.ReLU()}, "no parameter of ReLU requires a gradient"),
-        ({"model": mlp(), "optimizer": "adam"}, "optimizer is a str; a torch optimizer"),
-        ({"model": mlp(), "scaler": 2.0}, "scaler is a float; a torch.amp.GradScaler"),
+        ({"model": mlp(), "optimizer": "adam"}, "optimizer is of type str; a torch optimizer"),
+        ({"model": mlp(), "scaler": 2.0}, "scaler is of type float; a torch.amp.GradScaler"),
         ({"model": mlp(), "every": 0}, "every=0 records nothing"),
         ({"model": mlp(), "every": True}, "every=True records nothing"),
         ({"model": mlp(), "depth": -1}, "depth=-1: give a whole number"),
         ({"model": mlp(), "updates": "yes"}, "updates='yes'"),
-        ({"model": mlp(), "include": [3]}, "include takes patterns such as 'encoder.*', not a int"),
+        ({"model": mlp(), "include": [3]}, "include takes patterns such as 'encoder.*', not something of type int"),
         ({"model": mlp(), "include": "encoder.*"}, "nothing is left to watch by include=['encoder.*']"),
     ],
 )
@@ -119,7 +119,7 @@ def test_what_can_be_logged_and_what_cannot() -> None:
         assert {name: points[0][1] for name, points in monitor.history.series.items()} == {"a": 1.0, "b": 2.0, "c": 3.0, "d": 1.0}
         with pytest.raises(UsageError, match=r"loss is a tensor of shape \(3,\); one number is expected: loss.mean\(\)"):
             monitor.log(loss=torch.ones(3))
-        with pytest.raises(UsageError, match="loss is a str"):
+        with pytest.raises(UsageError, match="loss is of type str"):
             monitor.log(loss="low")
 
 
@@ -245,7 +245,7 @@ def test_what_is_not_installed_is_said_in_a_sentence(monkeypatch: pytest.MonkeyP
         for door, name in ((monitor.to_dataframe, "pandas"), (monitor.to_wandb, "wandb"), (monitor.to_tensorboard, "tensorboard")):
             with pytest.raises(UsageError, match=f"needs {name}, which is not installed: pip install {name}"):
                 door()
-        with pytest.raises(UsageError, match="takes a SummaryWriter, not a str"):
+        with pytest.raises(UsageError, match="takes a SummaryWriter, not something of type str"):
             monitor.to_tensorboard("runs")
 
 

@@ -74,7 +74,7 @@ def test_resume_puts_the_state_back(shell: Any, capsys: Any) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("%gradckpt", "what"),
+        ("%gradckpt", "say what to do: %gradckpt list, %gradckpt verify or %gradckpt resume"),
         ("%gradckpt burn", "burn"),
         ("%gradckpt resume model", "'model' is no Checkpointer"),
         ("%gradckpt resume ckpt --id 000009", "There is no checkpoint '000009'"),

@@ -59,7 +59,7 @@ def test_one_model_has_no_label_and_the_monitor_can_be_assigned(shell: Any) -> N
     [
         ("%gradwatch", "no model is named"),
         ("%gradwatch nobody", "nobody: NameError"),
-        ("%gradwatch train", "train is a function; a model, an optimizer or a GradScaler is expected"),
+        ("%gradwatch train", "train is of type function; a model, an optimizer or a GradScaler is expected"),
         ("%gradwatch agent --every 0", "every=0 records nothing"),
         ("%gradwatch --stop", "no monitor is named"),
     ],

@@ -189,6 +189,10 @@ def test_explain_lists_the_causes_and_explains_one(shell: Shell) -> None:
     assert "detach" in shell.run("%gradexplain detach").out
 
 
+def test_explain_knows_what_the_flags_of_the_monitor_are_called(shell: Shell) -> None:
+    assert "Threshold" in shell.run("%gradexplain loss-without-metric").out
+
+
 def test_loading_again_is_harmless_and_unloading_leaves_nothing(shell: Shell) -> None:
     def registered() -> list[tuple[str, str]]:
         return sorted((kind, name) for kind, table in shell.ip.magics_manager.magics.items() for name in table if "grad" in name)

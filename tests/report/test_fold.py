@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from gradnb.recorder.recording import Location
 from gradnb.report import fold
+from gradnb.report.finding import Finding, Hop
 
 from .samples import row
 
@@ -51,3 +55,17 @@ def test_a_fault_is_in_the_table_even_where_healthy_lines_are_left_out() -> None
     groups, left_out = fold.table(rows, {"last.weight"}, 10)
     assert "last.weight" in [name for group in groups for name in group.names]
     assert left_out == 201 - sum(len(group.names) for group in groups)
+
+
+def _hop(line: int, state: str) -> Hop:
+    where = Location(1, None, line, "get_value", "value = net(x)", filename="<cell>")
+    return Hop("linear", "op", where, "float32", (2,), False, "on", state)
+
+
+def test_the_break_that_the_finding_points_at_is_the_one_where_the_gradient_is_lost_here() -> None:
+    hops = [_hop(1, "flowing"), _hop(2, "lost"), _hop(3, "lost"), _hop(4, "lost")]
+    finding = Finding("numpy", "error", "", "", "", hops[2].location, path=hops)
+    assert [fold.cut_word(finding, nth) for nth in (1, 2, 3)] == ["lost already", "lost here", "lost again"]
+    assert fold.cut(finding) is hops[2]
+    decorator = replace(finding, location=replace(hops[0].location, line=9))
+    assert [fold.cut_word(decorator, nth) for nth in (1, 2)] == ["lost here", "lost again"] and fold.cut(decorator) is hops[1]

@@ -6,12 +6,15 @@ from ...recorder.recording import Recording
 from ..lead import Lead
 from .again import again
 from .dtypes import dtypes
+from .empty import used_up
 from .inference import inference
 from .inplace import modified
 from .leaf import leaf
 from .number import number
+from .returned import returned
 from .scalar import scalar
 from .targets import targets
+from .twice import twice
 from .vectors import vectors
 
 
@@ -19,7 +22,7 @@ def raised(recording: Recording) -> list[Lead]:
     """Leads for the error that the cell died of: the first file that knows it speaks."""
     if recording.raised is None:
         return []
-    for find in (scalar, inference, number, again, leaf, modified, vectors, targets, dtypes):
+    for find in (scalar, inference, number, again, twice, leaf, modified, vectors, targets, dtypes, used_up, returned):
         try:
             found = find(recording)
         except Exception as fault:  # the others may know the error

@@ -32,7 +32,7 @@ def number(recording: Recording) -> list[Lead]:
     groups = group_cuts(graph, cone, mask) if mask else []
     if not groups:
         return []
-    best = max(groups, key=lambda g: (g.starved.bit_count(), g.depth))
+    best = max(groups, key=lambda g: (g.starved.bit_count(), g.mends, g.depth))
     cut = best.first
     names = [recording.parameters[n].name for n in numbers if best.starved >> n & 1]
     location: Location = recording.sites[cut.site]

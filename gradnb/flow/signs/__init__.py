@@ -7,10 +7,13 @@ from ..cuts import graph_of
 from ..lead import Lead
 from ..rounds import feeds, held
 from .adversaries import adversaries
+from .classes import overlap, picked, soft_targets
 from .error import error
 from .likelihood import divergence, gaussian_divergence, likelihood
 from .policy import entropy, own_samples, policy
 from .similarity import cosine
+
+_FINDERS = (entropy, own_samples, policy, likelihood, divergence, gaussian_divergence, soft_targets, picked, overlap, cosine, error)
 
 
 def sign(recording: Recording) -> list[Lead]:
@@ -24,7 +27,7 @@ def sign(recording: Recording) -> list[Lead]:
         if not stepped:
             continue
         up = any(recording.optimizers[i].maximize for i in stepped)  # what the loss should be small for, it is now large for
-        for find in (error,) if up else (entropy, own_samples, policy, likelihood, divergence, gaussian_divergence, cosine, error):
+        for find in (error,) if up else _FINDERS:
             lead = find(recording, event, cone)
             if lead is not None:
                 leads.append(lead)

@@ -18,7 +18,7 @@ def error(recording: Recording, event: Event, cone: Cone) -> Lead | None:
     measures = [t for t in terms(recording, cone) if t.kind in ERRORS]
     index = next(i for i, o in enumerate(recording.optimizers) if o.steps)
     optimizer = recording.optimizers[index]
-    if _attacks(recording, cone, held(recording, index)):
+    if attacks(recording, cone, held(recording, index)):
         return None
     if optimizer.maximize:
         if not measures or len(terms(recording, cone)) > len(measures) or any(event.signs.get(t.op) != "+" for t in measures):
@@ -39,7 +39,7 @@ def error(recording: Recording, event: Event, cone: Cone) -> Lead | None:
     return lead
 
 
-def _attacks(recording: Recording, cone: Cone, mine: int) -> bool:
+def attacks(recording: Recording, cone: Cone, mine: int) -> bool:
     """Does the gradient come back through a network that the optimizer does not hold: a perturbation is made to mislead it."""
     for value in cone.order:
         if not cone.live.get(value, 0) & mine:

@@ -70,8 +70,20 @@ def gaussian_divergence(recording: Recording, event: Event, cone: Cone) -> Lead 
             if recording.values[u].op >= 0 and recording.ops[recording.values[u].op].name in ("pow", "square")
         ]
         if any(event.signs.get(op) == "-" for op in squared):
-            return make(recording, "kl", entry(recording, event, ops, value), text(recording, joined), 55)
+            return make(recording, "kl", _taken(recording, event, ops, value), text(recording, joined), 55)
     return None
+
+
+def _taken(recording: Recording, event: Event, ops: list[int], value: int) -> int:
+    """Where a closed form meets the other terms, if a minus stands there or behind it; else the turn inside of it."""
+    reduced = next((n for n, i in enumerate(ops) if recording.ops[i].name in ("sum", "mean")), None)
+    if reduced is not None and ops[reduced + 1 :]:
+        rest = ops[reduced + 1 :]
+        meets = joins(recording, rest, recording.ops[ops[reduced]].outputs[0])
+        mine = [v for v in recording.ops[meets].inputs if recording.values[v].op in (ops[reduced], *rest)]
+        if len(recording.ops[meets].inputs) > 1 and any(event.signs.get(recording.values[v].op) == "-" for v in mine):
+            return meets
+    return entry(recording, event, ops, value)
 
 
 def _sources(cone: Cone, value: int) -> list[int]:
