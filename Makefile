@@ -6,14 +6,13 @@ PROGRAMS := .venv-programs
 BIN    := $(VENV)/bin
 CASES  := ../shared/cases
 TORCH  := torch==2.13.0
-JOBS   ?= 2
 
 .PHONY: help demo test test-walkthroughs test-programs test-install docs lint bench dist score clean
 
 help:
 	@echo "make demo    run a real broken training cell under %%gradcheck and write demo-report.html"
-	@echo "make test    lint, types and every test (browser, Colab and notebooks included), JOBS=2 at a time"
-	@echo "make test-walkthroughs   of these only the notebooks: execute them, here and with Colab's versions, and check what they claim"
+	@echo "make test    lint, types and every test (browser and Colab included) but the notebooks'"
+	@echo "make test-walkthroughs   execute the notebooks, here and with Colab's versions, and check what they claim"
 	@echo "make test-programs   run real programs (transformers, peft, pyro, lightning, ...) under the check, in an environment of their own"
 	@echo "make docs    build the documentation site: docs/_build/index.html"
 	@echo "make bench   measure what importing, recording and drawing cost, beside other tools"
@@ -27,7 +26,7 @@ demo: $(VENV)/.core
 
 test: $(VENV)/.test $(COLAB)/.ready lint
 	bash scripts/system_packages.sh
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+	$(BIN)/python -m pytest -m "not walkthrough"
 
 test-walkthroughs: $(VENV)/.test $(COLAB)/.ready
 	$(BIN)/python -m pytest -m walkthrough tests/walkthroughs

@@ -16,10 +16,7 @@ _LAST = ("slow", "colab", "browser", "walkthrough")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests first: a mistake shows in seconds. Where two run at a time, those of a file share its fixtures in one process."""
-    for item in items:
-        if not item.get_closest_marker("walkthrough"):  # minutes each, and they share nothing
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+    """Fast tests first: a mistake shows in seconds."""
     items.sort(key=lambda item: max((1 + i for i, name in enumerate(_LAST) if item.get_closest_marker(name)), default=0))
 
 

@@ -265,7 +265,7 @@ def _wrongly_divided(recording: Recording, index: int, mine: list[Round]) -> Lea
                     recording, "remainder", "divided", recording.location(recording.ops[op].stack), 47, count=len(one.fed), size=size
                 )
                 lead.severity = "warning"
-                _point(lead, recording, one.step, f"this step follows {len(one.fed)} backward passes, not {size}")
+                _point(lead, recording, one.step, f"this step follows {len(one.fed)} backward pass{'es' * (len(one.fed) != 1)}, not {size}")
                 return lead
     return None
 

@@ -68,6 +68,8 @@ def test_every_link_leads_somewhere(path: Path) -> None:
                 broken.append(f"{link} is no address")
             continue
         target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+        if target in MADE:
+            continue  # there once the site is built
         if not target.exists():
             broken.append(f"{link}: there is no {target.relative_to(ROOT) if target.is_relative_to(ROOT) else target}")
         elif not target.is_relative_to(ROOT):

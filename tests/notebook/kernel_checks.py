@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from kernel_session import Kernel, Ran
+
+ROOT = Path(__file__).resolve().parents[2]
 
 MODEL = """\
 import torch
@@ -32,8 +36,9 @@ def arrow(ran: Ran) -> str:
 def assert_only_the_users(ran: Ran) -> None:
     assert len(ran.errors) == 1
     assert ran.traceback.count("Traceback (most recent call last)") == 1
+    shown = ran.traceback.replace(str(ROOT), "").replace(str(ROOT).replace(str(Path.home()), "~"), "")  # a clone may be called gradnb
     for name in ("gradnb", "interactiveshell", "run_cell_magic", "compilerop", "codeop"):
-        assert name not in ran.traceback, ran.traceback
+        assert name not in shown, ran.traceback
 
 
 class KernelChecks:
