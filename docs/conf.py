@@ -1,11 +1,12 @@
 """How the site is built: `make docs`. The pages of the causes, rules, magics and walkthroughs are made by `_ext/pages.py`."""
 
 import sys
-import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "_ext")]
+
+import pages  # noqa: E402
 
 import gradnb  # noqa: E402
 
@@ -37,8 +38,7 @@ nitpick_ignore_regex = [
 
 html_theme = "furo"
 html_title = f"gradnb {release}"
-_urls = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
-html_theme_options = {"footer_icons": [{"name": "Repository", "url": _urls["Repository"], "html": "Repository", "class": ""}]}
+html_theme_options = {"footer_icons": [{"name": "Repository", "url": pages.repository(), "html": "Repository", "class": ""}]}
 html_show_sphinx = False
 html_copy_source = False
 pygments_style = "friendly"

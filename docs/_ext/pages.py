@@ -184,10 +184,15 @@ def _magic(sign: str, name: str, method: Callable[..., Any]) -> Iterator[str]:
         )
 
 
+def repository() -> str:
+    """Its address, from the one place that tells it."""
+    found: str = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
+    return found
+
+
 def walkthroughs() -> str:
     """One line for each notebook: its title and its first paragraph."""
-    urls = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
-    colab = urls["Repository"].replace("https://github.com/", "https://colab.research.google.com/github/") + "/blob/main/notebooks/"
+    colab = repository().replace("https://github.com/", "https://colab.research.google.com/github/") + "/blob/main/notebooks/"
     lines = [
         "# Walkthroughs",
         "",

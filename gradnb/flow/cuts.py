@@ -148,7 +148,7 @@ def group_cuts(graph: Graph, cone: Cone, mask: int) -> list[Group]:
 
 
 def _arrives(graph: Graph, cone: Cone, group: Group) -> bool:
-    """Does any way from gradients without a graph reach the loss uncut. A detached update of weights by them has another cause."""
+    """Does any way from behind these cuts reach the loss uncut. What comes of them and is detached later on has another cause."""
     todo, seen = [cut.edge.target for cut in group.cuts], set[int]()
     while todo:
         value = todo.pop()

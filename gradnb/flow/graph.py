@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from typing import NamedTuple
 
 from ..recorder.provenance import Provenance
@@ -44,7 +44,8 @@ class Graph:
                 self._writes.setdefault(recording.values[op.outputs[0]].group, []).append((i, op.outputs[0]))
         self._cones: dict[tuple[int, ...], "Cone"] = {}
         self._of_models: set[int] | None = None  # groups of values that are parameters of a model
-        self._uses: dict[tuple[int, int], list[int]] | None = None  # (value that no op made, line) -> ops that read it there
+        self._last_uses: dict[tuple[int, int], int] = {}  # (value that no op made, line) -> the last op that reads it there
+        self._at_line: dict[int, list[int]] = {}  # line -> ops that ran there, in order
 
     def parents(self, value: int) -> list[Edge]:
         known = self._parents.get(value)
@@ -157,16 +158,16 @@ class Graph:
     def _outlives(self, value: int, met: int, producer: int) -> bool:
         """Was a tensor used here again after its supposed producer had run again: a constant that a library holds, no result of it."""
         ops = self.recording.ops
-        if self._uses is None:
-            self._uses = {}
+        if not self._at_line:
             for i, op in enumerate(ops):
-                for source in op.inputs:
-                    if op.stack and self.recording.values[source].op < 0:
-                        self._uses.setdefault((source, op.stack[0]), []).append(i)
+                if op.stack:
+                    self._at_line.setdefault(op.stack[0], []).append(i)
+                    self._last_uses.update(((source, op.stack[0]), i) for source in op.inputs if self.recording.values[source].op < 0)
         if not ops[met].stack or not ops[producer].stack:
             return False
-        last = self._uses.get((value, ops[met].stack[0]), [met])[-1]
-        return any(o.stack and o.stack[0] == ops[producer].stack[0] for o in ops[met + 1 : last])
+        last, again = self._last_uses.get((value, ops[met].stack[0]), met), self._at_line[ops[producer].stack[0]]
+        following = bisect_right(again, met)
+        return following < len(again) and again[following] < last
 
     def _met_by_event(self, value: int, time: int) -> list[Edge]:
         event = next((e for e in self.recording.events if value in e.losses and e.time == time), None)

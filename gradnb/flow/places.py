@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 
 from ..recorder.recording import Holder, Location, Recording
 from ..recorder.source import Source, span
@@ -164,6 +165,14 @@ def last_return(recording: Recording, location: Location) -> Location | None:
     later = [n for n in returns if n.lineno > location.line]
     chosen = (later or returns)[-1:] if returns else []
     return locate(recording, source, chosen[0]) if chosen else None
+
+
+def methods(recording: Recording, owner: str | None, *names: str) -> Iterator[tuple[Source, ast.FunctionDef]]:
+    """The methods with one of these names, of every class that is called so."""
+    for source in sources(recording):
+        for node in ast.walk(source.tree):  # type: ignore[arg-type]
+            if isinstance(node, ast.ClassDef) and node.name == owner:
+                yield from ((source, f) for f in node.body if isinstance(f, ast.FunctionDef) and f.name in names)
 
 
 def counted(recording: Recording, stack: list[Location]) -> Location | None:

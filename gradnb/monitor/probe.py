@@ -107,19 +107,14 @@ class Probe:
             self._ways.add(frozenset(fired))
         self._try(self._listener.backward, fired)
 
+    # In a compiled optimizer.step these stand between its graphs, and not inside one.
+    @_disable_dynamo
     def _pre(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
-        self._apart(self._listener.before_step, optimizer, callable(args[-1] if args else kwargs.get("closure")))
-
-    def _post(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
-        self._apart(self._listener.after_step, optimizer)
-
-    def _apart(self, action: Callable[..., None], *args: Any) -> None:
-        """In a compiled optimizer.step the listener stands between its graphs, and not inside one."""
-        (self._between_graphs if torch.compiler.is_compiling() else self._try)(action, *args)
+        self._try(self._listener.before_step, optimizer, callable(args[-1] if args else kwargs.get("closure")))
 
     @_disable_dynamo
-    def _between_graphs(self, action: Callable[..., None], *args: Any) -> None:
-        self._try(action, *args)
+    def _post(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
+        self._try(self._listener.after_step, optimizer)
 
     def _try(self, action: Callable[..., None], *args: Any) -> None:
         if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():

@@ -7,7 +7,7 @@ import re
 
 from ...recorder.recording import Recording
 from ..lead import Lead
-from ..places import locate, sources
+from ..places import locate, methods
 from .history import RANK
 
 _MESSAGES = (
@@ -34,14 +34,10 @@ def returned(recording: Recording) -> list[Lead]:
         if found is None:
             continue
         name = found.group(1)
-        for source in sources(recording):
-            for node in ast.walk(source.tree):  # type: ignore[arg-type]
-                if isinstance(node, ast.ClassDef) and node.name == name:
-                    backward = next((f for f in node.body if isinstance(f, ast.FunctionDef) and f.name in ("backward", "vjp")), None)
-                    if backward is not None:
-                        ends = [n for n in ast.walk(backward) if isinstance(n, ast.Return)]
-                        place = locate(recording, source, max(ends, key=lambda n: n.lineno) if ends else backward)
-                        lead = Lead("custom-function", place, expression=place.code, rank=RANK)
-                        lead.details = {"function": name, "refused": words.format(*found.groups()), "raised": True}
-                        return [lead]
+        for source, backward in methods(recording, name, "backward", "vjp"):
+            ends = [n for n in ast.walk(backward) if isinstance(n, ast.Return)]
+            place = locate(recording, source, max(ends, key=lambda n: n.lineno) if ends else backward)
+            lead = Lead("custom-function", place, expression=place.code, rank=RANK)
+            lead.details = {"function": name, "refused": words.format(*found.groups()), "raised": True}
+            return [lead]
     return []

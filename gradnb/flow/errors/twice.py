@@ -8,7 +8,7 @@ import re
 from ...recorder.recording import Location, Op, Recording
 from ..cuts import graph_of
 from ..lead import Lead
-from ..places import locate, sources
+from ..places import locate, methods
 
 _ONCE = "marked with @once_differentiable"
 _MISSING = re.compile(r"derivative for (?:aten::|')_?(\w+?)_backward'? is not implemented")
@@ -44,17 +44,11 @@ def _function(recording: Recording) -> tuple[Op | None, Location | None]:
     """The last custom Function that was applied and whose backward is marked, and the mark; without a source, the one applied last."""
     applied = [op for op in reversed(recording.ops) if op.kind == "function" and op.stack]
     for op in applied:
-        for source in sources(recording):
-            for node in ast.walk(source.tree):  # type: ignore[arg-type]
-                mark = _mark(node) if isinstance(node, ast.ClassDef) and node.name == op.function else None
-                if mark is not None:
-                    return op, locate(recording, source, mark, "backward")
+        for source, backward in methods(recording, op.function, "backward"):
+            mark = next((mark for mark in backward.decorator_list if "once_differentiable" in ast.unparse(mark)), None)
+            if mark is not None:
+                return op, locate(recording, source, mark, "backward")
     return (applied[0], recording.location(applied[0].stack)) if applied else (None, None)
-
-
-def _mark(made: ast.ClassDef) -> ast.expr | None:
-    backward = (node for node in made.body if isinstance(node, ast.FunctionDef) and node.name == "backward")
-    return next((mark for node in backward for mark in node.decorator_list if "once_differentiable" in ast.unparse(mark)), None)
 
 
 def _operation(recording: Recording, kernel: str) -> Op | None:
